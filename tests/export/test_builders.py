@@ -9,16 +9,17 @@ import numpy as np
 from leaving import make_frame, make_predictor, make_target, same
 
 from windvane.data.task import Kind
-from windvane.export.builders import BUILDERS, Kept, linear_classifier
+from windvane.export.builders import BUILDERS, FoldModel
+from windvane.export.encoder_pipeline import linear_classifier
 from windvane.persistence import Predictor
 
 
-def keep(predictor: Predictor) -> Kept:
+def keep(predictor: Predictor) -> FoldModel:
     model, folder = predictor.models[0][0], predictor.folders[0][0]
-    return Kept(model, folder, predictor.task, predictor.ensemble.members[0].family)
+    return FoldModel(model, folder, predictor.task, predictor.ensemble.members[0].family)
 
 
-def make(family: str, kind: Kind, folder: Path, config: dict[str, Any] | None = None) -> Kept:
+def make(family: str, kind: Kind, folder: Path, config: dict[str, Any] | None = None) -> FoldModel:
     X = make_frame()[["size", "count", "flag"]]
     y = make_target(make_frame(), kind)
     return keep(make_predictor(folder, X, y, kind, [(family, config or {})], folds=1))

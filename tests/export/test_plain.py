@@ -123,7 +123,7 @@ def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
         "decision weights of 3 classes",
         "the family 'own'",
         "CatBoost with categories",
-        "export(folder) may",
+        "export(folder) can express more",
     ):
         assert words in str(caught.value)
 

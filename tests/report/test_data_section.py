@@ -11,7 +11,7 @@ from scipy import sparse as sp
 
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.report.data_section import DataFacts, count_kinds, shift_section
+from windvane.report.data_section import TableSummary, count_kinds, shift_section
 from windvane.report.dataset_shift import ColumnShift, DatasetShift
 
 
@@ -36,7 +36,7 @@ def test_kinds_are_counted() -> None:
 )
 def test_shift_in_words(shift: DatasetShift | None, shared: int, words: list[str]) -> None:
     schema = infer_schema(pd.DataFrame({"when": [1.0, 2.0]}))
-    text = "".join(shift_section(DataFacts(2, schema, shift=shift, n_shared=shared, n_test=50)).content)
+    text = "".join(shift_section(TableSummary(2, schema, shift=shift, n_shared=shared, n_test=50)).content)
     assert all(word in text for word in words)
     assert ("warn" in text) == bool(shared or (shift is not None and shift.is_visible))
     if shift is not None and shift.is_visible:

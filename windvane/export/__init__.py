@@ -1,1 +1,1 @@
-"""Leaving windvane: a folder with its own program, or a plain scikit-learn object."""
+"""Models that predict without windvane: folders with a program, scikit-learn objects, ONNX files, torch networks."""

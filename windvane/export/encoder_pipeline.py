@@ -1,4 +1,4 @@
-"""The steps of an encoder as fitted objects of scikit-learn."""
+"""The steps of an encoder, and other parts of pipelines, as fitted objects of scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from operator import methodcaller
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse as sp
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -29,7 +31,7 @@ Steps = list[tuple[str, Any]]
 
 
 def category_texts(vocabulary: tuple[str, ...]) -> dict[str, float]:
-    """Return the code of each text that stands for a level of a category; 1 is also called 1.0, beside missing ones."""
+    """Return text -> code of a category; 1 is there as 1.0, too, as pandas writes it beside missing values."""
     codes = vocabulary_index(vocabulary)
     for text in vocabulary:
         if re.fullmatch(r"-?\d{1,18}", text):
@@ -49,8 +51,23 @@ def arrays_inside(model: Any) -> Any:
     return model
 
 
+def clip(low: Any, high: Any) -> FunctionTransformer:
+    """Cut off below and above; None for no limit."""
+    return FunctionTransformer(np.clip, kw_args={"a_min": low, "a_max": high})
+
+
+def linear_classifier(coefficients: NDArray[Any], intercept: NDArray[Any], classes: NDArray[Any]) -> LogisticRegression:
+    """Make a linear classifier of scores: a row of coefficients (., q) for each class, or one row for two classes."""
+    if len(coefficients) == 2:
+        coefficients, intercept = coefficients[1:] - coefficients[:1], intercept[1:] - intercept[:1]
+    model = LogisticRegression()
+    model.coef_, model.intercept_, model.classes_ = coefficients, intercept, classes
+    model.n_features_in_ = coefficients.shape[1]
+    return model
+
+
 def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:
-    """Return steps from the numbers and category codes of a table to encoded rows; none where these stay."""
+    """Return steps from the numbers and category codes of a table to encoded rows; none if nothing changes."""
     p = encoder.n_numbers
     chain: Steps = []
     blocks: Steps = []
@@ -62,14 +79,12 @@ def encoder_steps(encoder: Encoder, *, sparse: bool) -> Steps:
         elif op == "numbers":
             blocks.append(("numbers", Pipeline([("numbers", _columns(range(p))), *chain])))
         elif op == "missing":
-            chosen = _columns(arrays["columns"].tolist())
-            as_numbers = FunctionTransformer(methodcaller("astype", "float64"))
-            blocks.append(
-                (
-                    "missing",
-                    Pipeline([("numbers", chosen), ("is_nan", FunctionTransformer(np.isnan)), ("as", as_numbers)]),
-                )
-            )
+            is_nan: Steps = [
+                ("numbers", _columns(arrays["columns"].tolist())),
+                ("is_nan", FunctionTransformer(np.isnan)),
+                ("as", FunctionTransformer(methodcaller("astype", "float64"))),
+            ]
+            blocks.append(("missing", Pipeline(is_nan)))
         elif op == "codes":
             blocks.append((f"codes {i}", _columns([p + j for j in step["columns"]])))
         elif op == "lookup":
@@ -92,9 +107,9 @@ def _lookup(column: int, table: Any, cardinality: int) -> Pipeline:
     """Look codes up in a table: one-hot codes times the table; a code beyond the last counts as unseen."""
     codes = np.array([*range(cardinality + 1), np.nan], dtype=float)
     onehot = OneHotEncoder(categories=[codes], handle_unknown="ignore").fit(np.zeros((1, 1)))
-    low = FunctionTransformer(np.clip, kw_args={"a_min": None, "a_max": float(cardinality)})
     product = FunctionTransformer(methodcaller("dot", sp.csr_matrix(table)), accept_sparse=True)
-    return Pipeline([("code", _columns([column])), ("most", low), ("onehot", onehot), ("table", product)])
+    most = clip(None, float(cardinality))
+    return Pipeline([("code", _columns([column])), ("most", most), ("onehot", onehot), ("table", product)])
 
 
 def _impute(step: Any, arrays: Any) -> SimpleImputer:
@@ -104,7 +119,7 @@ def _impute(step: Any, arrays: Any) -> SimpleImputer:
 
 
 def _clip(step: Any, arrays: Any) -> FunctionTransformer:
-    return FunctionTransformer(np.clip, kw_args={"a_min": arrays["low"], "a_max": arrays["high"]})
+    return clip(arrays["low"], arrays["high"])
 
 
 def _affine(step: Any, arrays: Any) -> StandardScaler:

@@ -69,11 +69,11 @@ def write_folder(manifest: Mapping[str, Any], predictor: Predictor, path: Path) 
         shutil.copytree(runtime, making / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
         (making / "predictor.py").write_text(program_text("predictor_template.py"), encoding="utf-8")
         (making / "__init__.py").write_text(INIT, encoding="utf-8")
-        _write_texts(predictor, making)
+        write_texts(making, _packages(predictor), _readme(predictor))
 
 
 def program_text(template: str) -> str:
-    """Return the text of a program of this folder with that of `import_runtime` in it."""
+    """Return the text of a program of this folder, with that of `import_runtime` in place of its import."""
     folder = Path(str(files("windvane"))) / "export"
     own, shared = ((folder / name).read_text(encoding="utf-8") for name in (template, "import_runtime.py"))
     before, line, after = own.partition("from windvane.export.import_runtime import HERE, import_runtime\n")
@@ -121,12 +121,16 @@ def write_texts(folder: Path, packages: Iterable[str], readme: str) -> None:
     (folder / "README.txt").write_text(readme, encoding="utf-8")
 
 
-def _write_texts(predictor: Predictor, making: Path) -> None:
+def _packages(predictor: Predictor) -> list[str]:
+    """Return the names of the packages that the program imports."""
     kinds = {getattr(model, "kind", "") for models in _models(predictor) for model, _ in models}
     names = {"numpy", "pandas", "scipy", *(name for kind in kinds for name in _PACKAGES.get(kind, ()))}
     if any(column.kind == "text" for column in predictor.schema.columns):
         names.add("scikit-learn")
-    classes = None if predictor.classes is None else predictor.classes.tolist()
+    return sorted(names)
+
+
+def _readme(predictor: Predictor) -> str:
     used = [column for column in predictor.schema.columns if column.kind != "dropped"]
     columns = [f"{column.name} ({column.kind})" for column in used] or [f"{predictor.schema.n_sparse} numbers"]
     more = f" and {len(columns) - _MOST_LISTED} more in manifest.json" if len(columns) > _MOST_LISTED else ""
@@ -136,10 +140,8 @@ def _write_texts(predictor: Predictor, making: Path) -> None:
         options, functions = ("    # --proba", "predict, predict_proba") if are_labels else ("", "predict")
         titles = predictor.targets.titles
         what = f"the {len(titles)} {'labels' if are_labels else 'numbers'} {', '.join(titles)}"
-    elif classes is not None:
+    elif predictor.classes is not None:
         options, functions = "    # --proba, --set 0.9 for sets of classes", "predict, predict_proba, predict_set"
-        what = f"one of {len(classes)} classes"
-    readme = _README.format(
-        version=VERSION, options=options, names=functions, what=what, columns=", ".join(columns[:_MOST_LISTED]) + more
-    )
-    write_texts(making, sorted(names), readme)
+        what = f"one of {len(predictor.classes)} classes"
+    listed = ", ".join(columns[:_MOST_LISTED]) + more
+    return _README.format(version=VERSION, options=options, names=functions, what=what, columns=listed)

@@ -74,7 +74,7 @@ def export_image_model(model: TrainedModel, folder: str | Path) -> Path:
         crop="center" if recipe.crops_center else "squeeze",
         classes=model.classes,
         name=recipe.model,
-        facts={"recipe": recipe.to_json()},
+        extra={"recipe": recipe.to_json()},
     )
 
 
@@ -91,12 +91,12 @@ def export_image_ensemble(predictor: Predictor, select_again: SelectAgain, folde
         crop="squeeze",
         classes=predictor.classes.tolist(),
         name=f"An ensemble ({members})",
-        facts={"decision_weights": predictor.ensemble.decision_weights, "costs": predictor.ensemble.costs},
+        extra={"decision_weights": predictor.ensemble.decision_weights, "costs": predictor.ensemble.costs},
     )
 
 
 def image_ensemble(predictor: Predictor, select_again: SelectAgain) -> tuple[ImageEnsemble, Predictor]:
-    """Return the network of an ensemble, or of another one that a network can be, and the predictor it stands for."""
+    """Return the network of an ensemble, or of another one where a member cannot be a network, and its predictor."""
     from windvane.vision.networks.ensemble import ImageEnsemble
 
     found = _expressible(predictor, select_again)
@@ -166,19 +166,19 @@ def _write(
     crop: str,
     classes: Sequence[Any],
     name: str,
-    facts: Mapping[str, Any],
+    extra: Mapping[str, Any],
 ) -> Path:
     """Write the folder of a network that maps bytes (n, 3, image_size, image_size) to probabilities.
 
-    `crop` says how an image becomes a square: "center" or "squeeze"; `facts` are more values of model.json.
+    `crop` says how an image becomes a square: "center" or "squeeze"; `extra` are more values of model.json.
     """
     from windvane.vision.export import write_onnx, write_torch
 
     with new_folder(folder, "folder") as making:
         write_onnx(network, image_size, making / "model.onnx")
         write_torch(network, image_size, making / "model.pt2")
-        of_all = {"windvane": VERSION, "classes": list(classes), "image_size": image_size, "crop": crop}
-        write_json(making / "model.json", {**of_all, "input": "images", "output": "probabilities", **facts})
+        settings = {"windvane": VERSION, "classes": list(classes), "image_size": image_size, "crop": crop}
+        write_json(making / "model.json", {**settings, "input": "images", "output": "probabilities", **extra})
         write_program(making)
         part = {"center": "the central square", "squeeze": "all, stretched to the square"}[crop]
         readme = _README.format(name=name, version=VERSION, n=len(classes), size=image_size, part=part)

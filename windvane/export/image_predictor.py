@@ -31,8 +31,10 @@ def read_settings() -> dict[str, Any]:
     """Read classes and image size once."""
     try:
         content: dict[str, Any] = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
-        return {**content, **{name: content[name] for name in ("classes", "image_size", "crop")}}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        if not {"classes", "image_size", "crop"} <= set(content):
+            raise ValueError("it lacks classes, image_size or crop")
+        return content
+    except (OSError, ValueError, TypeError) as error:
         raise _damaged("model.json", error) from error
 
 
@@ -88,29 +90,27 @@ def decision_values(probabilities: NDArray[np.float32]) -> NDArray[Any]:
 
 def predict_images(options: argparse.Namespace) -> None:
     """Print a table of predictions; images that cannot be read have an error instead."""
+    input_error = import_runtime("errors").InputError
     if not options.images.exists():
-        raise import_runtime("errors").InputError(f"{options.images} does not exist.")
+        raise input_error(f"{options.images} does not exist.")
     folder = options.images.is_dir()
     files = sorted(file for file in options.images.rglob("*") if file.is_file()) if folder else [options.images]
     classes = read_settings()["classes"]
+    header = ["name", *(classes if options.proba else ["prediction", "probability"]), "error"]
     rows: list[list[Any]] = []
-    errors: list[str] = []
     for file in files:
         name = file.relative_to(options.images).as_posix() if folder else file.name
         try:
-            found = predict_proba([file])[0]
-        except import_runtime("errors").InputError as error:
-            rows.append([name, *[""] * (len(classes) if options.proba else 2)])
-            errors.append(str(error))
+            probabilities = predict_proba([file])  # (1, n_classes)
+        except input_error as error:
+            rows.append([name, *[""] * (len(header) - 2), str(error)])
             continue
-        best = int(decision_values(found[None])[0].argmax())
-        told = found.tolist() if options.proba else [classes[best], float(found[best])]
-        rows.append([name, *told])
-        errors.append("")
-    bad = [error for error in errors if error]
+        shares, best = probabilities[0].tolist(), int(decision_values(probabilities)[0].argmax())
+        rows.append([name, *(shares if options.proba else [classes[best], shares[best]]), ""])
+    bad = [row[-1] for row in rows if row[-1]]
     if len(bad) == len(files):
         first = f" The first: {bad[0]}" if bad else ""
-        raise import_runtime("errors").InputError(f"{options.images} has no image that can be read.{first}")
+        raise input_error(f"{options.images} has no image that can be read.{first}")
     if bad:
         print(
             f"predictor.py: warning: {len(bad)} of {len(files)} images cannot be read; the column error says why. "
@@ -118,8 +118,7 @@ def predict_images(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["name", *(classes if options.proba else ["prediction", "probability"]), *["error"] * bool(bad)])
-    table.writerows([*row, *[error] * bool(bad)] for row, error in zip(rows, errors, strict=True))
+    table.writerows(row if bad else row[:-1] for row in [header, *rows])
 
 
 def main() -> None:

@@ -29,7 +29,6 @@ def write_study(trials: Sequence[Trial], predictor: Predictor, families: Mapping
     if path.suffix != ".db" or path.exists() or not path.parent.is_dir():
         raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .db, in a folder.")
     metric = predictor.metric
-    weights = {member.number: member.weight for member in predictor.ensemble.members}
     names = sorted({trial.family for trial in trials})
     begin = datetime.now() - timedelta(seconds=max(trial.ended for trial in trials))
     verbosity = optuna.logging.get_verbosity()
@@ -44,7 +43,7 @@ def write_study(trials: Sequence[Trial], predictor: Predictor, families: Mapping
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names([metric.name])
             for trial in trials:
-                study.add_trial(_frozen(trial, metric.score(trial.loss), begin, names, predictor, families, weights))
+                study.add_trial(_frozen(trial, begin, names, predictor, families))
             storage.remove_session()
             storage.engine.dispose()
         return optuna.load_study(study_name=NAME, storage=_url(path))
@@ -57,13 +56,7 @@ def _url(path: Path) -> str:
 
 
 def _frozen(
-    trial: Trial,
-    score: float,
-    begin: datetime,
-    names: Sequence[str],
-    predictor: Predictor,
-    families: Mapping[str, Family],
-    weights: Mapping[int, float],
+    trial: Trial, begin: datetime, names: Sequence[str], predictor: Predictor, families: Mapping[str, Family]
 ) -> Any:
     """Return a trial as Optuna has it; a hyperparameter that is in no search space is an attribute of the user."""
     from optuna.distributions import CategoricalDistribution
@@ -74,6 +67,7 @@ def _frozen(
     params: dict[str, Any] = {"family": trial.family}
     distributions: dict[str, Any] = {"family": CategoricalDistribution(names)}
     attributes = {name: getattr(trial, name) for name in (*_ATTRIBUTES, *_SECONDS)}
+    weights = {member.number: member.weight for member in predictor.ensemble.members}
     attributes |= {"number": trial.number, "ensemble_weight": weights.get(trial.number, 0.0)}
     for name, value in trial.config.items():
         full = f"{trial.family}.{name}"
@@ -86,7 +80,7 @@ def _frozen(
         number=-1,  # the storage numbers them
         trial_id=-1,
         state=TrialState.COMPLETE if trial.usable else TrialState.FAIL,
-        value=score if trial.usable else None,
+        value=predictor.metric.score(trial.loss) if trial.usable else None,
         datetime_start=begin + timedelta(seconds=trial.started),
         datetime_complete=begin + timedelta(seconds=trial.ended),
         params=params,

@@ -1,4 +1,4 @@
-"""A predictor said in scikit-learn's own words: a pipeline of fitted objects, none of them windvane's.
+"""A predictor as a pipeline of fitted scikit-learn objects, none of them windvane's.
 
 ::
 
@@ -28,52 +28,38 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 
-from windvane.errors import InputError, warn_user
-from windvane.export.builders import BUILDERS, Kept, linear_classifier, model_steps
-from windvane.export.encoder_pipeline import arrays_inside, category_texts
-from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
+from windvane.export.builders import BUILDERS, FoldModel, model_steps
+from windvane.export.encoder_pipeline import Steps, arrays_inside, category_texts, clip, linear_classifier
+from windvane.export.selection import ExportFormat, SelectAgain, choose_members, column_obstacles
 from windvane.persistence import Predictor
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.models.fitted import FittedModel
 
-# What missing values are called when they are made texts.
+# Missing values as texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
 
 
 def to_sklearn(predictor: Predictor, select_again: SelectAgain = lambda families, numbers: None) -> Any:
     """Build a predictor from scikit-learn's objects.
 
-    If scikit-learn cannot express a member, `select_again` selects another ensemble without some families and trials,
-    and a warning states its loss; where it returns None, the member is left out of this one. InputError if no member is
-    left, or if the table itself cannot be expressed.
+    If scikit-learn cannot express the table or some members, this warns or raises as `choose_members` does.
     """
-    obstacles = _table_obstacles(predictor)
-    if obstacles:
-        reasons = [reason for _, reason in _LANGUAGE.left_out(predictor).values()]
-    else:
-        predictor, text, reasons = choose_members(predictor, select_again, _LANGUAGE)
-        if text is not None:
-            warn_user(text)
-    if obstacles or reasons:
-        reasons = [*obstacles, *dict.fromkeys(reasons)]
-        raise InputError(
-            f"scikit-learn cannot say this model: {'; '.join(reasons)}. export(folder) may: see docs/guide/export.md."
-        )
-    steps = [("columns", _front(predictor.schema)), *_back(predictor)]
-    pipeline, decision_weights = Pipeline(steps), predictor.ensemble.decision_weights
+    predictor = choose_members(predictor, select_again, _FORMAT)
+    pipeline = Pipeline([("columns", _front(predictor.schema)), *_back(predictor)])
+    decision_weights = predictor.ensemble.decision_weights
     if decision_weights is None or predictor.classes is None:
         return pipeline
     threshold = decision_weights[0] / (decision_weights[0] + decision_weights[1])  # p1 d1 > (1 - p1) d0
     frozen: Any = FrozenEstimator(pipeline)
-    label = predictor.classes[1:].tolist()[0]
+    label = predictor.classes.tolist()[1]
     whole = FixedThresholdClassifier(frozen, threshold=threshold, pos_label=label, response_method="predict_proba")
     return whole.fit(np.zeros((2, 1)), predictor.classes)
 
 
 def _table_obstacles(predictor: Predictor) -> list[str]:
-    """Name what scikit-learn has no word for, in the table and the decision."""
+    """Name what scikit-learn cannot express in the table and the decision."""
     schema, ensemble = predictor.schema, predictor.ensemble
     found = column_obstacles(schema)
     odd = [repr(c.name) for c in schema.columns if c.kind == "category" and _MISSING_NAMES & set(c.vocabulary)]
@@ -91,7 +77,7 @@ def _table_obstacles(predictor: Predictor) -> list[str]:
 
 
 def _member_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
-    """Name what scikit-learn has no word for in the models of a member."""
+    """Name what scikit-learn cannot express in the models of a member."""
     of_family = _family_obstacle(predictor, family, models)
     if of_family is not None:
         return of_family
@@ -103,7 +89,7 @@ def _member_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -
 
 
 def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
-    """Name what scikit-learn has no word for in any model of a family on this table."""
+    """Name what scikit-learn cannot express in any model of a family on this table."""
     kinds = {getattr(model, "kind", "") for model in models}
     if not kinds <= set(BUILDERS):
         return f"the family {family!r}"
@@ -112,7 +98,7 @@ def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -
     return None
 
 
-_LANGUAGE = Language("scikit-learn", _member_obstacle, _family_obstacle)
+_FORMAT = ExportFormat("scikit-learn", _table_obstacles, _member_obstacle, _family_obstacle)
 
 
 def _front(schema: Schema) -> ColumnTransformer:
@@ -157,14 +143,14 @@ def _as_function(pipeline: Pipeline) -> FunctionTransformer:
     return FunctionTransformer(arrays_inside(pipeline).transform, feature_names_out="one-to-one")
 
 
-def _back(predictor: Predictor) -> list[tuple[str, Any]]:
+def _back(predictor: Predictor) -> Steps:
     """Average all models, then sharpen or flatten."""
     labels = None if predictor.classes is None else np.repeat(predictor.classes, 2)
     models, weights = [], []
     for member, folds, folders in zip(predictor.ensemble.members, predictor.models, predictor.folders, strict=True):
         name = f"{member.family} {member.number}"
         of_folds = [
-            (f"{name}.{i}", _on_arrays(model_steps(Kept(model, folder, predictor.task, member.family))))
+            (f"{name}.{i}", _on_arrays(model_steps(FoldModel(model, folder, predictor.task, member.family))))
             for i, (model, folder) in enumerate(zip(folds, folders, strict=True))
         ]
         if labels is not None and predictor.ensemble.averages_roots and len(of_folds) > 1:
@@ -183,7 +169,7 @@ def _back(predictor: Predictor) -> list[tuple[str, Any]]:
     return [("vote", _on_arrays([("vote", one), *_power(1 / temperature, predictor.classes)]))]
 
 
-def _average_of_roots(models: list[tuple[str, Any]], labels: NDArray[Any]) -> Any:
+def _average_of_roots(models: Steps, labels: NDArray[Any]) -> Any:
     """Average models by the roots of their probabilities, as `Ensemble.average_folds` does."""
     classes = np.unique(labels)
     mean = np.tile(np.eye(len(classes)), (len(models), 1)) / len(models)  # (m k, k)
@@ -197,18 +183,16 @@ def _average_of_roots(models: list[tuple[str, Any]], labels: NDArray[Any]) -> An
     return _on_arrays(steps)
 
 
-def _power(exponent: float, classes: NDArray[Any]) -> list[tuple[str, Any]]:
+def _power(exponent: float, classes: NDArray[Any]) -> Steps:
     """Raise values of classes to a power and divide them by their sum: a linear classifier of their logarithms."""
-    slopes = exponent * np.eye(len(classes))
-    if len(slopes) == 2:
-        slopes = slopes[1:] - slopes[:1]
+    k = len(classes)
     return [
-        ("clip", FunctionTransformer(np.clip, kw_args={"a_min": 1e-15, "a_max": 1.0})),
+        ("clip", clip(1e-15, 1.0)),
         ("log", FunctionTransformer(np.log)),
-        ("power", linear_classifier(slopes, np.zeros(len(slopes)), classes)),
+        ("power", linear_classifier(exponent * np.eye(k), np.zeros(k), classes)),
     ]
 
 
-def _on_arrays(steps: list[tuple[str, Any]]) -> Any:
+def _on_arrays(steps: Steps) -> Any:
     """Make a fitted model that computes with arrays, also of a frame."""
     return FrozenEstimator(arrays_inside(Pipeline([("array", FunctionTransformer(np.asarray)), *steps])))

@@ -1,4 +1,4 @@
-"""A network of the family "network" in words of scikit-learn: matrix products, shifts, functions of numpy."""
+"""A model of the family "network" as scikit-learn steps: matrix products, shifts, functions of numpy."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from windvane.export.encoder_pipeline import Steps, clip, linear_classifier
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.models.realmlp import CLIP, SELU_ALPHA, SELU_SCALE, Parts
 
-Steps = list[tuple[str, Any]]
 
-
-def build_realmlp(kept: Any) -> Pipeline:
-    model = kept.model
+def build_realmlp(fold: Any) -> Pipeline:
+    model = fold.model
     spec = model.spec
     parts = spec.views(model.parameters.astype(np.float64))
     # x / sqrt(1 + (x / c)^2) is c * sin(arctan(x / c)); what comes next takes the factor c.
@@ -38,21 +37,19 @@ def build_realmlp(kept: Any) -> Pipeline:
     for i in range(spec.layers - 1):
         steps += _affine(f"layer {i}", weights, parts[f"bias_{i}"])
         weights = parts[f"weights_{i + 1}"]
-        up = FunctionTransformer(np.clip, kw_args={"a_min": 0.0, "a_max": None})
+        up = clip(0.0, None)
         if spec.activation == "relu":
             steps.append((f"relu {i}", up))
         else:
-            below = FunctionTransformer(np.clip, kw_args={"a_min": None, "a_max": 0.0})
-            down = Pipeline([("below", below), ("power", FunctionTransformer(np.expm1))])
+            down = Pipeline([("below", clip(None, 0.0)), ("power", FunctionTransformer(np.expm1))])
             steps.append((f"selu {i}", FeatureUnion([("up", up), ("down", down)])))
             weights = np.vstack([SELU_SCALE * weights, SELU_SCALE * SELU_ALPHA * weights])
     bias = parts[f"bias_{spec.layers - 1}"]
-    if kept.task.is_classification:
-        return Pipeline([*steps, ("scores", _logistic(weights, bias))])
-    limits = FunctionTransformer(np.clip, kw_args={"a_min": model.limits[0], "a_max": model.limits[1]})
+    if fold.task.is_classification:
+        return Pipeline([*steps, ("scores", linear_classifier(weights.T, bias, np.arange(len(bias))))])
     last = LinearRegression()
     last.coef_, last.intercept_, last.n_features_in_ = np.ones(1), 0.0, 1
-    return Pipeline([*steps, *_affine("last", weights, bias), ("limits", limits), ("number", last)])
+    return Pipeline([*steps, *_affine("last", weights, bias), ("limits", clip(*model.limits)), ("number", last)])
 
 
 def embedding_matrices(parts: Parts, inputs: int, turn: float) -> tuple[Floats, Floats]:
@@ -74,12 +71,3 @@ def _affine(name: str, weights: NDArray[Any], bias: NDArray[Any]) -> Steps:
     shift = StandardScaler(with_std=False)
     shift.mean_, shift.scale_, shift.n_features_in_ = -bias, None, len(bias)
     return [(f"{name} weights", FunctionTransformer(np.dot, kw_args={"b": weights})), (f"{name} bias", shift)]
-
-
-def _logistic(weights: NDArray[Any], bias: NDArray[Any]) -> LogisticRegression:
-    if len(bias) == 2:
-        weights, bias = weights[:, 1:] - weights[:, :1], bias[1:] - bias[:1]
-    model = LogisticRegression()
-    model.coef_, model.intercept_, model.n_features_in_ = weights.T, bias, len(weights)
-    model.classes_ = np.arange(max(2, len(bias)))
-    return model

@@ -76,11 +76,11 @@ class Page:
     foot: str = ""  # last line
     links: Sequence[Link] = ()  # to other pages, instead of the table of contents
     script: str = ""  # address of a script; empty for none
-    live: str = ""  # address of what is between the bar and the foot, which the script fetches again and again
+    live: str = ""  # address of the sections alone, which the script fetches every two seconds
 
     @property
     def main(self) -> Html:
-        """The sections, without what is around them."""
+        """The sections alone."""
         return Html("\n".join(section.to_html() for section in self.sections))
 
     def to_html(self) -> Html:
@@ -102,9 +102,9 @@ class Page:
 def write_page(page: Page, path: Path) -> Path:
     """Write a page, completely or not at all, and return its absolute path; raises as `check_path` does."""
     check_path(path)
-    html = page.to_html()
+    content = page.to_html()
     with writing(path, "An earlier page is unchanged."), replace_file(path) as part:
-        part.write_text(html, encoding="utf-8")
+        part.write_text(content, encoding="utf-8")
     return path.absolute()
 
 
@@ -114,7 +114,7 @@ def _style() -> str:
 
 
 def check_path(path: Path) -> None:
-    """Raise InputError if `write_page` cannot write there: not .html, no folder, or a file of somebody else."""
+    """Raise InputError if `write_page` cannot write there: another suffix, no folder, or a file of others."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"path={str(path)!r} is not the name of a page. Allowed: a name that ends in .html.")
     if not path.parent.is_dir():
@@ -181,16 +181,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, label: str
     columns = [[row[j] for row in rows] for j in range(len(header))]
     numeric = [any(str(v) for v in column) and all(_is_number(v) for v in column) for column in columns]
 
-    def cell(name: str, value: object, j: int) -> Html:
-        shown = number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-        shown = _breakable(value) if name == "th" else shown
-        is_long = len(_TAG.sub("", str(shown))) > LONG_CELL
-        kind = "n" if numeric[j] else "long" if is_long else ""
-        attributes = ({"scope": "col"} if name == "th" else {}) | ({"class": kind} if kind else {})
-        return tag(name, shown, attributes=attributes)
+    def heading(name: str, is_numeric: bool) -> Html:
+        return tag("th", _breakable(name), attributes={"scope": "col"} | ({"class": "n"} if is_numeric else {}))
 
-    head = tag("thead", tag("tr", *(cell("th", name, j) for j, name in enumerate(header)))) if any(header) else ""
-    body = tag("tbody", *(tag("tr", *(cell("td", value, j) for j, value in enumerate(row))) for row in rows))
+    def cell(value: object, is_numeric: bool) -> Html:
+        shown = number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        is_long = len(_TAG.sub("", str(shown))) > LONG_CELL
+        kind = "n" if is_numeric else "long" if is_long else ""
+        return tag("td", shown, attributes={"class": kind} if kind else {})
+
+    head = tag("thead", tag("tr", *map(heading, header, numeric))) if any(header) else ""
+    body = tag("tbody", *(tag("tr", *map(cell, row, numeric)) for row in rows))
     return _scrollable(tag("table", head, body), label)
 
 

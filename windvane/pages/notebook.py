@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-MAX_NOTES = 12  # the newest ones
+MAX_NOTES = 12  # that are shown, the newest ones
 
 
 def is_notebook() -> bool:
@@ -16,15 +16,15 @@ def is_notebook() -> bool:
 
 
 class NotebookOutput:
-    """Notes, and a line below them that each new one replaces."""
+    """Notes, and below them one line that changes."""
 
     def __init__(self) -> None:
         self._notes: list[str] = []
         self._line = ""
-        self._handle: Any = None  # of what is displayed
+        self._handle: Any = None  # with which IPython updates what is displayed
 
     def note(self, text: str) -> None:
-        """Add a line that stays while there are not too many newer ones."""
+        """Add a note, which stays while it is among the newest `MAX_NOTES`."""
         self._notes = [*self._notes, text][-MAX_NOTES:]
         self._display()
 

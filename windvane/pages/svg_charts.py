@@ -24,9 +24,9 @@ WIDTH, HEIGHT = 360.0, 250.0
 CHARACTER_WIDTH = 6.1  # of a tick label
 LONGEST_LABEL = 20  # characters of a tick label
 N_COLORS = 5
-N_TICKS = 5  # on an axis, about
+N_TICKS = 5  # of an axis, about
 
-# Okabe and Ito's palette, distinct with every kind of color vision: for matplotlib figures (here, CSS classes).
+# Okabe and Ito's palette, distinct with every kind of color vision: for matplotlib figures; charts have CSS classes.
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
@@ -86,6 +86,12 @@ def plot(series: Sequence[Series], x: Axis, y: Axis, description: str, *, height
     paths = [(one, _PATHS[one.kind](one, across, up)) for one in series]
     parts += [f'<path class="{one.kind} c{one.color % N_COLORS}" d="{path}"/>' for one, path in paths if path]
     return "".join([*parts, "</svg>"])
+
+
+def histogram(counts: NDArray[Any], edges: NDArray[Any], label: str, description: str) -> str:
+    """Bars of the numbers of rows (m,) between edges (m + 1,)."""
+    x, y = Axis.around(label, edges, margin=0.0), Axis("rows", 0.0, max(1.0, 1.05 * float(counts.max())))
+    return plot([Series(edges, counts, "bars")], x, y, description)
 
 
 def round_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -155,4 +161,4 @@ def _bars(one: Series, across: _Scale, up: _Scale) -> str:
     )
 
 
-_PATHS = {"line": _line, "dashed": _line, "points": _dots, "ring": _dots, "bars": _bars}  # as SVG writes them
+_PATHS = {"line": _line, "dashed": _line, "points": _dots, "ring": _dots, "bars": _bars}  # kind -> data of the path

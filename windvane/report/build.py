@@ -1,4 +1,4 @@
-"""The report of a run, in the order in which a user in a hurry reads."""
+"""The report of a run: what its sections show is computed here, and put in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from windvane.report.report_data import ReportData
 from windvane.report.search_section import ensemble_section, failure_section, search_section
 from windvane.version import VERSION
 
-SEED = 0  # of every sample on the page, which names it
+SEED = 0  # of every sample; the foot of the page names it
 MAX_INTERVAL_SECONDS = 4.0  # for the intervals of all metrics
 MAX_IMPORTANCE_ROWS, MAX_IMPORTANCE_SECONDS = 1_000, 10.0
 MAX_NAMED_COLUMNS, MAX_NAME_LENGTH = 8, 60
@@ -52,7 +52,7 @@ def build_report(data: ReportData) -> Page:
     if data.predictor.images is not None:
         return _page(data, [images_section(data)], {})
     description = _describe(data)
-    sections: list[Section | None] = [data_section(description)]
+    sections = [data_section(description)]
     if description.n_test:
         sections.append(shift_section(description))
     return _page(data, sections, dict(description.column_scores))
@@ -71,12 +71,11 @@ def _describe(data: ReportData) -> Description:
     return description if data.other_rows is None else description.compare(table, data.other_rows, ids)
 
 
-def _page(data: ReportData, first: list[Section | None], column_scores: dict[str, float]) -> Page:
-    """Put the sections that tables and images share behind the first ones."""
-    sections = list(first)
-    if data.trials:
-        sections.append(search_section(data))
-    sections += [
+def _page(data: ReportData, first: list[Section], column_scores: dict[str, float]) -> Page:
+    """Make the page of the first sections and of those that tables and images share."""
+    sections = [
+        *first,
+        search_section(data) if data.trials else None,
         ensemble_section(data),
         *_predictions_sections(data, column_scores),
         failure_section(data.trials),
@@ -117,17 +116,20 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         max_seconds=MAX_INTERVAL_SECONDS,
         seed=SEED,
     )
-    evaluated = evaluation_section(evaluation, predictions, data.tuning)
+    sections = [evaluation_section(evaluation, predictions, data.tuning)]
     if data.task.is_classification:
         positive = 1 if data.metric.positive is None else data.metric.positive
         figures = classification_figures(predictions, data.labels, positive)
-        sections = [evaluated, classification_section(figures, predictions, data.labels, positive)]
-        if data.predictor.images is not None:
-            return [*sections, *_images_sections(data, predictions)]
-    elif data.task.n_targets > 1:
-        sections = [evaluated]
-    else:
-        sections = [evaluated, regression_section(regression_figures(predictions, SEED), predictions)]
+        sections.append(classification_section(figures, predictions, data.labels))
+    elif data.task.n_targets == 1:
+        sections.append(regression_section(regression_figures(predictions, SEED), predictions))
+    if data.predictor.images is not None:
+        return [*sections, *_images_sections(data, predictions)]
+    return [*sections, *_columns_sections(data, predictions, column_scores)]
+
+
+def _columns_sections(data: ReportData, predictions: Predictions, column_scores: dict[str, float]) -> list[Section]:
+    """How much the columns matter, those first that predict most on their own, and why rows are predicted so."""
     columns = {name: column for name, column in encoded_columns(data.schema).items() if column.is_read}
     importance = permutation_importance(
         predictions,
@@ -137,6 +139,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         max_seconds=MAX_IMPORTANCE_SECONDS,
         seed=SEED,
     )
+    sections = []
     if importance is not None:
         sections.append(importance_section(importance, predictions, data.metric_title))
     if data.problem is not None and data.schema.columns and data.task.n_targets == 1:

@@ -104,7 +104,7 @@ def find_data_issues(
 ) -> list[str]:
     """One or two sentences for each issue, the most serious first; without a target, of the columns alone.
 
-    `ids` are the columns that look like identifiers; of `left_out_ids` nothing is said.
+    `ids` are the columns that look like identifiers; those in `left_out_ids` are not reported.
     """
     columns = _column_issues(table, schema, ids, left_out_ids)
     if target is None:
@@ -146,9 +146,9 @@ def _duplicate_issues(found: DuplicateRows) -> list[str]:
 
 def _column_issues(table: Table, schema: Schema, ids: Sequence[str], left_out_ids: Collection[str]) -> list[str]:
     n, texts = table.n_rows, list[str]()
-    said = [name for name in ids if name not in left_out_ids]
-    if said:
-        names = some_of(said, MAX_NAMED)
+    reported = [name for name in ids if name not in left_out_ids]
+    if reported:
+        names = some_of(reported, MAX_NAMED)
         texts.append(f"{names}: another value in (nearly) every row, like an identifier. Ignore it if it is one.")
     texts += [f"{some_of(names, MAX_NAMED)}: {reason}, not used." for reason, names in schema.dropped_columns.items()]
     many = [

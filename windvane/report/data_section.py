@@ -25,7 +25,7 @@ from windvane.pages.html_builder import (
     side_by_side,
     table,
 )
-from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.pages.svg_charts import histogram
 from windvane.pages.texts import counted
 from windvane.report.dataset_shift import CLEAR_SHIFT, DatasetShift
 from windvane.runtime.columns.schema import Schema
@@ -47,24 +47,24 @@ KIND_NAMES = {
 
 
 @dataclass(frozen=True, eq=False)
-class DataFacts:
-    """What is known of a table before, or without, a model."""
+class TableSummary:
+    """A table and what was found in it; needs no model."""
 
     n_rows: int
     schema: Schema  # how the columns are read
     labels: Sequence[str] = ()  # of the classes, by code; empty for numbers, and without a target
     target: NDArray[Any] | None = None  # codes of classes or numbers, shape (n,); None without a target
-    issues: Sequence[str] | None = None  # what looks suspicious, the most serious first; None: not looked at
+    issues: Sequence[str] | None = None  # what looks suspicious, the most serious first; None: not checked
     notes: Sequence[str] = ()  # how columns are read, and which are left out
     column_scores: Mapping[str, float] = field(default_factory=dict)  # how well a column alone predicts the target
     examples: Mapping[str, str] = field(default_factory=dict)  # values of a column, in words
     shift: DatasetShift | None = None  # against the other rows; None without any, or with too few
-    n_shared: int = 0  # of the other rows, those that equal one of these
+    n_shared: int = 0  # other rows that equal one of these
     n_test: int = 0  # other rows
 
     @property
     def measure(self) -> str:
-        """What the scores of columns are."""
+        """Name of the measure of `column_scores`."""
         return "ROC AUC" if self.labels else "R²"
 
     @property
@@ -78,30 +78,24 @@ class DataFacts:
         return table
 
 
-def data_section(data: DataFacts) -> Section:
+def data_section(data: TableSummary) -> Section:
     """Kinds of columns, issues, target, missing values, and a table of all columns."""
     schema, n_rows = data.schema, data.n_rows
     content = [paragraph(f"{table_size(n_rows, schema)}.")]
-    if data.issues:
+    if data.issues is None:
+        words = "The data are not here: a saved model has none, nor a run with keep_data=False. They were not checked."
+        content.append(note(words))
+    elif data.issues:
         content.append(bullet_list(data.issues, "warn"))
-    elif data.issues is not None:
-        content.append(
-            note("No issues: no duplicates, identifiers, columns that reveal the target, rare classes.", "good")
-        )
     else:
-        content.append(
-            note(
-                "The data are not here: a saved model has none, nor a run with keep_data=False. They were not checked."
-            )
-        )
+        words = "No issues: no duplicates, identifiers, columns that reveal the target, rare classes."
+        content.append(note(words, "good"))
     if data.notes:
         content.append(bullet_list(data.notes))
     figures = []
     if data.target is not None:
         figures.append(class_figure(data.target, data.labels) if data.labels else _target_figure(data.target))
-    missing = _missing_figure(schema, n_rows)
-    if missing is not None:
-        figures.append(missing)
+    figures += _missing_figure(schema, n_rows)
     if figures:
         content.append(side_by_side(*figures))
     if schema.columns:
@@ -123,32 +117,34 @@ def count_kinds(schema: Schema) -> str:
     return ", ".join(f"{counts[kind]:,} {name}" for kind, name in KIND_NAMES.items() if counts[kind])
 
 
-def shift_section(data: DataFacts) -> Section:
+def shift_section(data: TableSummary) -> Section:
     """What differs between training data and test set, and how many test rows are also training rows."""
-    content, shift, n_shared, n_test = [], data.shift, data.n_shared, data.n_test
+    content, n_shared, n_test = [], data.n_shared, data.n_test
     if n_shared:
         text = f"{n_shared:,} of {n_test:,} test rows ({n_shared / n_test:.1%}) equal a training row in every column."
         many = n_shared >= MANY_SHARED_ROWS * n_test
         text += " They make the test score look better than it is." if many else ""
         content.append(note(text, "warn" if many else "plain"))
+    return Section("Train and test", [*content, *_describe_shift(data.shift)])
+
+
+def _describe_shift(shift: DatasetShift | None) -> list[Html]:
     if shift is None:
-        content.append(paragraph("There are too few rows, or no plain columns, to compare train and test."))
-        return Section("Train and test", content)
+        return [paragraph("There are too few rows, or no plain columns, to compare train and test.")]
     measured = f"A forest separates training rows from test rows with ROC AUC {shift.auc:.3f} (0.5: not at all)"
     if not shift.is_visible:
-        content.append(note(f"{measured}: no shift is visible.", "good"))
-        return Section("Train and test", content)
+        return [note(f"{measured}: no shift is visible.", "good")]
     grade = "differ clearly" if shift.auc >= CLEAR_SHIFT else "differ a little"
-    content.append(note(f"{measured}: they {grade}. The score on later data may differ too.", "warn"))
-    content.append(
-        paragraph(
-            "The columns that separate them: share of the forest's gain · distance of the two distributions "
-            "(Kolmogorov-Smirnov, 0 to 1)."
-        )
+    about_columns = (
+        "The columns that separate them: share of the forest's gain · distance of the two distributions "
+        "(Kolmogorov-Smirnov, 0 to 1)."
     )
     entries = [(one.name, one.importance, f"{one.importance:.0%} · {one.distance:.2f}") for one in shift.columns]
-    content.append(bars(entries, label="Columns that differ between train and test"))
-    return Section("Train and test", content)
+    return [
+        note(f"{measured}: they {grade}. The score on later data may differ too.", "warn"),
+        paragraph(about_columns),
+        bars(entries, label="Columns that differ between train and test"),
+    ]
 
 
 def class_figure(target: Integers, labels: Sequence[str], title: str = "Rows of each class") -> Html:
@@ -158,25 +154,23 @@ def class_figure(target: Integers, labels: Sequence[str], title: str = "Rows of 
 
 def _target_figure(target: Floats) -> Html:
     counts, edges = np.histogram(target, bins=min(MAX_BINS, max(5, len(np.unique(target)))))
-    x, y = Axis.around("target", edges, margin=0.0), Axis("rows", 0.0, max(1.0, 1.05 * float(counts.max())))
     caption = (
         f"from {target.min():,.5g} to {target.max():,.5g}, mean {target.mean():,.5g}, median {np.median(target):,.5g}"
     )
-    histogram = plot([Series(edges, counts, "bars")], x, y, f"Histogram of the target, {caption}")
-    return figure("The target", histogram, caption)
+    return figure("The target", histogram(counts, edges, "target", f"Histogram of the target, {caption}"), caption)
 
 
-def _missing_figure(schema: Schema, n_rows: int) -> Html | None:
+def _missing_figure(schema: Schema, n_rows: int) -> list[Html]:
     columns = sorted((column for column in schema.columns if column.n_missing), key=lambda column: -column.n_missing)
     if not columns:
-        return None
+        return []
     entries = [(one.name, float(one.n_missing), f"{one.n_missing / n_rows:.1%}") for one in columns[:MAX_MISSING]]
     if len(columns) > MAX_MISSING:
         entries.append((f"{len(columns) - MAX_MISSING} more columns", -1.0, "fewer"))
-    return figure("Missing values", bars(entries, label="Share of missing values", full=n_rows))
+    return [figure("Missing values", bars(entries, label="Share of missing values", full=n_rows))]
 
 
-def _column_table(data: DataFacts) -> list[Html]:
+def _column_table(data: TableSummary) -> list[Html]:
     columns = data.columns.head(MAX_COLUMNS)
     text = ""
     if data.column_scores:

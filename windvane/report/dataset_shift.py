@@ -36,7 +36,7 @@ class ColumnShift:
 class DatasetShift:
     """How well the rows of two tables can be separated."""
 
-    auc: float  # cross-validated ROC AUC; 0.5 is not at all
+    auc: float  # cross-validated ROC AUC; 0.5 means that they cannot be separated
     standard_error: float  # of the AUC of equal tables
     columns: Sequence[ColumnShift]  # the most important ones
 
@@ -46,7 +46,7 @@ class DatasetShift:
         return self.auc > 0.5 + 3 * self.standard_error
 
 
-@np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds up all numbers, which may be the largest
+@np.errstate(over="ignore", invalid="ignore")  # scikit-learn sums all numbers to find missing ones; huge ones overflow
 def measure_dataset_shift(
     train: Table, test: Table, columns: Mapping[str, Sequence[int]], seed: int
 ) -> DatasetShift | None:
@@ -58,14 +58,14 @@ def measure_dataset_shift(
     first, second = (
         np.asarray(table.matrix[np.sort(rng.choice(table.n_rows, m, replace=False))]) for table in (train, test)
     )
-    places = [place for positions in columns.values() for place in positions]
-    columns = {name: [places.index(place) for place in positions] for name, positions in columns.items()}
-    first, second = first[:, places], second[:, places]
-    matrix, is_test = float32(np.concatenate([first, second])), np.repeat([0, 1], m)  # (2m, p), (2m,)
+    compared = [place for positions in columns.values() for place in positions]  # p places
+    matrix = float32(np.concatenate([first[:, compared], second[:, compared]]))  # (2m, p)
+    is_test = np.repeat([0, 1], m)  # (2m,)
     forest = RandomForestClassifier(N_TREES, min_samples_leaf=5, random_state=seed)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
     probabilities = cross_val_predict(forest, matrix, is_test, cv=folds, method="predict_proba")
-    gains = forest.fit(matrix, is_test).feature_importances_  # (p,)
+    gains = np.zeros(first.shape[1])
+    gains[compared] = forest.fit(matrix, is_test).feature_importances_
     gain_of = {name: float(gains[list(positions)].sum()) for name, positions in columns.items()}
     shifts = [
         ColumnShift(name, gain_of[name], _distance(first, second, columns[name]))

@@ -1,4 +1,4 @@
-"""What a table is before anything is learned from it: `windvane.describe`, and the report's sections on the data."""
+"""`windvane.describe`: a table before anything is learned from it; the report's sections on the data use it, too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from windvane.evaluation.columns.importance import matrix_columns
 from windvane.pages.html_builder import Page, write_page
 from windvane.pages.texts import WIDTH, align_columns, counted, cut
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
-from windvane.report.data_section import DataFacts, data_section, shift_section, table_size
+from windvane.report.data_section import TableSummary, data_section, shift_section, table_size
 from windvane.report.dataset_shift import measure_dataset_shift
 from windvane.runtime.columns.column_values import kind_of
 from windvane.runtime.columns.schema import Schema, listed, name_text
@@ -39,7 +39,7 @@ MAX_NAME, MIN_VALUES = 24, 12  # characters of a column's name, and at least of 
 MAX_LINES = 60  # columns printed in a terminal
 
 
-class Description(DataFacts):
+class Description(TableSummary):
     """What `describe` found. Printed, it is a summary of at most 80 columns."""
 
     def compare(self, table: Table, rows: Table, ids: Collection[str]) -> Description:
@@ -57,7 +57,7 @@ class Description(DataFacts):
         record: dict[str, Any] = {"rows": self.n_rows}
         record["columns"] = json.loads(self.columns.to_json(orient="records"))
         if self.target is not None:
-            record["target"] = self._target_facts()
+            record["target"] = self._target_summary()
         record |= {"issues": list(self.issues or ()), "notes": list(self.notes)}
         if self.n_test:
             record["test"] = {"rows": self.n_test, "shared_rows": self.n_shared}
@@ -74,7 +74,7 @@ class Description(DataFacts):
     def _repr_html_(self) -> str:
         return "".join(data_section(self).content)
 
-    def _target_facts(self) -> dict[str, Any]:
+    def _target_summary(self) -> dict[str, Any]:
         target = self.target
         assert target is not None
         if self.labels:
@@ -99,13 +99,13 @@ class Description(DataFacts):
         return "\n".join(lines)
 
     def _target_line(self) -> str:
-        facts = self._target_facts()
+        summary = self._target_summary()
         if self.labels:
-            counts = sorted(facts["rows"].items(), key=lambda pair: -pair[1])
+            counts = sorted(summary["rows"].items(), key=lambda pair: -pair[1])
             shown = [f"{label} {count / self.n_rows:.1%}" for label, count in counts[:5]]
             more = f", {len(counts) - 5} more" if len(counts) > 5 else ""
             return f"target: {len(counts)} classes, {', '.join(shown)}{more}"
-        return "target: from {min:,.5g} to {max:,.5g}, median {median:,.5g}, mean {mean:,.5g}".format(**facts)
+        return "target: from {min:,.5g} to {max:,.5g}, median {median:,.5g}, mean {mean:,.5g}".format(**summary)
 
     def _test_lines(self) -> list[str]:
         if not self.n_test:
@@ -172,23 +172,11 @@ def describe(
     if task is not None and task not in get_args(TaskType):
         raise InputError(f"task={task!r} is unknown. Allowed: {', '.join(get_args(TaskType))}, or None.")
     frame, notes = to_frame(X), list(order_notes(X, {"y": y}))
-    labels: list[str] = []
     target: NDArray[Any] | None = None
-    n_classes = 0
+    labels: list[str] = []
     if y is not None:
-        if are_several(y):
-            raise InputError("y has several targets, but describe is for one. Allowed: one of its columns, or None.")
-        frame, values, gone = _with_target(frame, y)
-        notes += gone
-        if task is None:
-            task, reason = infer_task(values)
-            notes.append(f"The target is read as {task}, as it has {reason}.")
-        try:
-            target, classes = encode_target(values, "regression" if task == "regression" else "classification")
-        except InputError as error:
-            raise InputError(" ".join([str(error), *gone])) from error
-        labels = [] if classes is None else [str(label) for label in classes.tolist()]
-        n_classes = len(labels)
+        frame, target, labels, target_notes = _read_target(frame, y, task)
+        notes += target_notes
     schema = leave_out_named(
         infer_schema(frame, column_types, date_formats), {"ignore": ignore, "id_columns": id_columns}
     )
@@ -197,10 +185,10 @@ def describe(
     read, tested, doubtful = schema, list[str](), list[str]()
     if target is not None:
         tested = [name for name in ids if name not in (column_types or ())]
-        read, doubtful = leave_out_identifiers(schema, tested, table, target, n_classes)
+        read, doubtful = leave_out_identifiers(schema, tested, table, target, len(labels))
     left_out = replace(read, columns=tuple(one for one in read.columns if one.name in tested and one.kind == "dropped"))
     columns = matrix_columns(schema)
-    scores = {} if target is None else single_column_scores(table, target, n_classes, columns, SEED)
+    scores = {} if target is None else single_column_scores(table, target, len(labels), columns, SEED)
     issues = find_data_issues(table, schema, target, scores, labels, ids=ids, left_out_ids=tested)
     found = Description(
         n_rows=table.n_rows,
@@ -215,23 +203,32 @@ def describe(
     return found if X_test is None else _compared(found, frame, table, schema, to_frame(X_test), ids)
 
 
-def _with_target(frame: Frame, y: Any) -> tuple[Frame, pd.Series, list[str]]:
-    """Leave out the rows without a target, and say how many they are."""
+def _read_target(frame: Frame, y: Any, task: str | None) -> tuple[Frame, NDArray[Any], list[str], list[str]]:
+    """Return the rows that have a target, these targets, the labels of classes, and what to say of them."""
+    if are_several(y):
+        raise InputError("y has several targets, but describe is for one. Allowed: one of its columns, or None.")
     values = y if isinstance(y, pd.Series) else pd.Series(np.asarray(y).ravel() if not isinstance(y, list) else y)
     if len(values) != frame.shape[0]:
         raise InputError(
             f"X and y have different lengths: {frame.shape[0]} and {len(values)}. Allowed: one target for each row."
         )
     present = values.notna().to_numpy()
-    if present.all():
-        return frame, values, []
     if not present.any():
         raise InputError("y holds no value. Allowed: one target for each row.")
-    kept = frame[present] if not isinstance(frame, pd.DataFrame) else frame.loc[present]
-    gone = int((~present).sum())
-    rows = "1 row has" if gone == 1 else f"{gone:,} rows have"
-    note = f"{rows} no target: not described here, and refused by fit."
-    return kept, values[present], [note]
+    gone, read_as = list[str](), list[str]()
+    n_missing = int((~present).sum())
+    if n_missing:
+        frame, values = frame[present], values[present]
+        rows = "1 row has" if n_missing == 1 else f"{n_missing:,} rows have"
+        gone.append(f"{rows} no target: not described here, and refused by fit.")
+    if task is None:
+        task, reason = infer_task(values)
+        read_as.append(f"The target is read as {task}, as it has {reason}.")
+    try:
+        target, classes = encode_target(values, "regression" if task == "regression" else "classification")
+    except InputError as error:
+        raise InputError(" ".join([str(error), *gone])) from error
+    return frame, target, [] if classes is None else list(map(str, classes.tolist())), [*gone, *read_as]
 
 
 def _compared(
@@ -257,7 +254,7 @@ def _compared(
 
 
 def _unseen(schema: Schema, rows: Table) -> list[str]:
-    """Say which categories of the other rows are new."""
+    """Name the categories of the other rows that are new."""
     categories = [column for column in schema.columns if column.kind == "category"]
     codes = rows.matrix[:, rows.n_numbers :]  # (n, c)
     unseen = (codes == np.array(rows.cardinalities)).mean(axis=0) if categories else np.zeros(0)
@@ -266,7 +263,7 @@ def _unseen(schema: Schema, rows: Table) -> list[str]:
 
 
 def _examples(frame: Frame, schema: Schema) -> dict[str, str]:
-    """Show what stands in each column: the range of numbers and dates, the most frequent categories."""
+    """Return examples of the values of each column: the range of numbers and dates, the most frequent categories."""
     if not isinstance(frame, pd.DataFrame):
         return {}
     return {

@@ -63,7 +63,7 @@ def _line_of_dots(found: Explanation, name: str, place: int) -> list[Series]:
 
 
 def _spread(values: Floats) -> Floats:
-    """Return offsets between -1 and 1 that part equal values."""
+    """Return offsets between -1 and 1 that keep equal values apart."""
     bins = np.round((values - values.min()) / max(float(np.ptp(values)), 1e-12) * 40).astype(int)
     rank = pd.Series(bins).groupby(bins).cumcount().to_numpy()
     most = max(1, int(rank.max()))
@@ -77,7 +77,7 @@ def _curve(found: Explanation, name: str) -> Html:
 
 
 def _values_of(table: Table, schema: Schema) -> pd.DataFrame:
-    """Return the values of a typed table: categories as texts, of dates the days."""
+    """Return the values of a typed table: categories as texts, dates as days."""
     categories = [column for column in schema.columns if column.kind == "category"]
     vocabularies = {column.name: [*column.vocabulary, "other"] for column in categories}
     found: dict[str, object] = {}

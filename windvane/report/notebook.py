@@ -1,4 +1,4 @@
-"""An estimator in a notebook: its settings before the fit, what came out after it."""
+"""An estimator in a notebook: its settings before the fit, its result afterwards."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def estimator_html(model: Any) -> Html:
 
 
 def _settings(model: Any) -> Html:
-    """The time budget and whatever is not as by default."""
+    """The time budget, and the settings that differ from their defaults."""
     defaults = {name: one.default for name, one in inspect.signature(type(model)).parameters.items()}
     given = model.get_params(deep=False)
     budget = given.pop("time_budget")
-    # Nothing is checked before the fit.
+    # Only fit checks the settings.
     is_number = isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget)
     shown = {"time_budget": format_duration(budget) if is_number else str(budget)}
     for name, value in given.items():
-        if not (value is defaults[name] or _is_same(value, defaults[name])):
+        if repr(value) != repr(defaults[name]):
             shown[name] = cut(repr(value), MAX_SETTING)
     rows = [tag("tr", tag("td", name), tag("td", text)) for name, text in shown.items()]
     return tag("table", tag("tbody", *rows))
@@ -63,11 +63,7 @@ def _report(model: Any) -> Html:
     path: Path | None = getattr(model, "_report_path", None)
     if path is None or not path.exists():
         return paragraph("More: ", tag("code", 'report("report.html")'))
-    # A notebook opens files below its folder alone.
+    # A notebook opens only files below its folder.
     below = path.is_relative_to(Path.cwd())
     address = Path(os.path.relpath(path)).as_posix() if below else path.as_uri()
     return paragraph("More: ", tag("a", path.name, attributes={"href": address, "target": "_blank"}))
-
-
-def _is_same(value: Any, default: Any) -> bool:
-    return type(value) is type(default) and isinstance(value, str | int | float | bool) and value == default

@@ -16,6 +16,7 @@ from windvane.evaluation.curves import ClassCurves, ClassificationFigures, Regre
 from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.evaluation_page import (
+    UNIT,
     class_tables,
     confusion_figure,
     confusions_table,
@@ -38,7 +39,7 @@ from windvane.pages.html_builder import (
     paragraph,
     side_by_side,
 )
-from windvane.pages.svg_charts import Axis, Series, plot
+from windvane.pages.svg_charts import Axis, Series, histogram, plot
 from windvane.pages.texts import counted
 from windvane.report.report_data import ReportData
 from windvane.report.search_section import describe_direction
@@ -46,7 +47,6 @@ from windvane.report.search_section import describe_direction
 MAX_PAIRS = 6  # of confused classes
 MAX_COLUMNS = 15
 OUT_OF_FOLD = "Each is predicted by models that did not train on it, but these rows selected the models and weights."
-UNIT = np.array([0.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,11 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
     else:
         entries.append(("Data", f"{task.n_rows:,}", "images"))
     entries.append(("Ensemble", counted(len(data.ensemble.members), "member"), "models that predict together"))
-    kind = "Regression" if task.kind == "regression" else f"Classification, {task.n_classes:,} classes"
+    kind = "Classification" if task.is_classification else "Regression"
     if task.n_targets > 1:
-        kind = f"{'Regression' if task.kind == 'regression' else 'Classification'}, {task.n_targets:,} targets"
+        kind += f", {task.n_targets:,} targets"
+    elif task.is_classification:
+        kind += f", {task.n_classes:,} classes"
     content = [paragraph(f"{kind}, evaluated by {data.metric_title}."), metric_cards(entries)]
     if scores.test is None:
         hint = "There is no unbiased score yet. Pass rows that the search did not see: "
@@ -115,49 +117,40 @@ def evaluation_section(evaluation: Evaluation, predictions: Predictions, tuning:
     return Section("Evaluation", content)
 
 
-def classification_section(
-    figures: ClassificationFigures, predictions: Predictions, labels: Sequence[str], positive: int = 1
-) -> Section:
+def classification_section(found: ClassificationFigures, predictions: Predictions, labels: Sequence[str]) -> Section:
     """How a classifier errs: confusion and curves."""
-    names = figures.confusion.names
-    remark = f" Accuracy {figures.accuracy:.1%}."
+    names = found.confusion.names
+    remark = f" Accuracy {found.accuracy:.1%}."
     if len(names) < len(labels):
         remark += f" The {len(names) - 1} largest of {len(labels)} classes are shown."
-    content = [_about_rows(predictions), confusion_figure(figures.confusion.counts, names, remark)]
-    if len(labels) > 2 and figures.top_confusions:
-        content.append(confusions_table(figures.top_confusions[:MAX_PAIRS], "rows"))
-    is_binary = len(labels) == 2
-    curves = _curve_figures(figures.curves, is_binary) if figures.curves else []
-    content += [side_by_side(*curves)] if curves else []
+    content = [_about_rows(predictions), confusion_figure(found.confusion.counts, names, remark)]
+    if len(labels) > 2 and found.top_confusions:
+        content.append(confusions_table(found.top_confusions[:MAX_PAIRS], "rows"))
+    if found.curves:
+        content.append(side_by_side(*_curve_figures(found.curves, is_binary=len(labels) == 2)))
     return Section("Predictions", content)
 
 
-def regression_section(figures: RegressionFigures, predictions: Predictions) -> Section:
+def regression_section(found: RegressionFigures, predictions: Predictions) -> Section:
     """How a regressor errs: predicted against true values, and the errors."""
-    n_dots, n_rows = len(figures.dots[0]), len(predictions)
-    both = Axis.around("", np.concatenate(figures.dots))
+    n_dots, n_rows = len(found.dots[0]), len(predictions)
+    both = Axis.around("", np.concatenate(found.dots))
     ends = np.array([both.low, both.high])
     shown = f"{n_dots:,} rows drawn at random" if n_dots < n_rows else "all rows"
     scatter = plot(
-        [Series(ends, ends, "dashed", 4), Series(*figures.dots, "points")],
+        [Series(ends, ends, "dashed", 4), Series(*found.dots, "points")],
         Axis("predicted", both.low, both.high),
         Axis("true", both.low, both.high),
         "True over predicted values",
     )
-    edges, counts = figures.histogram
-    histogram = plot(
-        [Series(edges, counts, "bars")],
-        Axis.around("predicted - true", edges, margin=0.0),
-        Axis("rows", 0.0, max(1.0, 1.05 * float(counts.max()))),
-        "Histogram of the errors",
-    )
-    median, quantile = figures.absolute_errors
+    edges, counts = found.histogram
+    median, quantile = found.absolute_errors
     caption = f"Half of the errors are below {number(median, 3)}, nine of ten below {number(quantile, 3)}. "
     caption += "The outer 1 % are not shown."
     content = side_by_side(
         figure("True over predicted", scatter, f"Dots: {shown}. Dashed: exact."),
-        figure("Errors", histogram, caption),
-        _grouped_errors_figure(figures),
+        figure("Errors", histogram(counts, edges, "predicted - true", "Histogram of the errors"), caption),
+        _grouped_errors_figure(found),
     )
     return Section("Predictions", [_about_rows(predictions), content])
 
@@ -175,7 +168,8 @@ def importance_section(importance: Importance, predictions: Predictions, metric:
     content = [paragraph(text), bars(drawn, label="Importance of the columns")]
     rest = len(importance.drops) - len(entries)
     if rest > 0:
-        content.append(paragraph(f"{rest:,} more column{'s' * (rest > 1)} matter{'s' * (rest == 1)} less."))
+        columns = "1 more column matters" if rest == 1 else f"{rest:,} more columns matter"
+        content.append(paragraph(f"{columns} less."))
     if importance.n_omitted:
         columns = "1 column was" if importance.n_omitted == 1 else f"{importance.n_omitted:,} columns were"
         content.append(paragraph(f"{columns} omitted for lack of time, those that predict least on their own."))
@@ -224,9 +218,9 @@ def _curve_figures(curves: Sequence[ClassCurves], is_binary: bool) -> list[Html]
     ]
 
 
-def _grouped_errors_figure(figures: RegressionFigures) -> Html:
+def _grouped_errors_figure(found: RegressionFigures) -> Html:
     """Quartiles of the errors over the prediction: they show bias and growing spread."""
-    x, (low, median, high) = figures.group_predictions, figures.group_errors
+    x, (low, median, high) = found.group_predictions, found.group_errors
     series = [
         Series(x, low, "dashed", 0, "middle half"),
         Series(x, high, "dashed", 0),

@@ -83,20 +83,44 @@ def ensemble_section(data: ReportData) -> Section:
             f"{words}: each member averages the models of its folds{how}, and the ensemble is their weighted average."
         )
     ]
+    content += _decision(data)
+    members = [(f"{m.family} #{m.number}", m.weight, f"{m.weight:.0%}") for m in ensemble.members]
+    families: dict[str, float] = {}
+    for member in ensemble.members:
+        families[member.family] = families.get(member.family, 0.0) + member.weight
+    ranked = sorted(families.items(), key=lambda pair: -pair[1])
+    shares = [(family, weight, f"{weight:.0%}") for family, weight in ranked]
+    pictures = [figure("Weight of each member", bars(members, label="Weight of each member"))]
+    if len(families) < len(members):
+        pictures.append(figure("By family", bars(shares, label="Weight of each family")))
+    content.append(side_by_side(*pictures))
+    for member in [m for m in ensemble.members if m.number in by_number][:MAX_CONFIGS]:
+        trial = by_number[member.number]
+        rows = [[name, number(v) if isinstance(v, float) else str(v)] for name, v in trial.config.items()]
+        if trial.best_iterations:
+            rows.append(["best iteration of each fold", ", ".join(map(str, trial.best_iterations))])
+        title = f"Configuration of {member.family} #{member.number}"
+        content.append(details(title, table(["hyperparameter", "value"], rows, label=title)))
+    return Section("Ensemble", content)
+
+
+def _decision(data: ReportData) -> list[Html]:
+    """How probabilities are calibrated, and how the predicted class follows from them."""
+    ensemble, positive, targets = data.ensemble, data.metric.positive, data.predictor.targets
+    content = []
     if ensemble.calibration is not None:
         content.append(paragraph("Probabilities are calibrated by a monotone curve that validation rows chose."))
     elif ensemble.temperature != 1.0:
         content.append(paragraph(f"Probabilities are rescaled with the temperature {ensemble.temperature:.3f}."))
-    positive, targets = data.metric.positive, data.predictor.targets
     if ensemble.label_thresholds is not None and targets is not None:
         each = threshold_texts(dict(zip(targets.titles, ensemble.label_thresholds, strict=True)))
         chosen = "" if data.tuning is None else f" ({data.tuning.reason})"
         content.append(paragraph(f"A label is predicted above its own probability{chosen}: {each}."))
     elif ensemble.costs is not None:
-        content.append(paragraph("The predicted class is the one with the least expected cost:"))
         cells = [[name, *row] for name, row in zip(data.labels, ensemble.costs, strict=True)]
-        header = ["true class, predicted as", *data.labels]
-        content.append(details("Costs of errors", table(header, cells, label="Costs of errors")))
+        costs = table(["true class, predicted as", *data.labels], cells, label="Costs of errors")
+        content.append(paragraph("The predicted class is the one with the least expected cost:"))
+        content.append(details("Costs of errors", costs))
     elif ensemble.decision_weights is not None and positive is not None:
         threshold = number(threshold_of(ensemble, positive))
         chosen = "" if data.tuning is None else f", {data.tuning.reason}"
@@ -106,23 +130,7 @@ def ensemble_section(data: ReportData) -> Section:
         content.append(
             paragraph(f"The predicted class has the largest product of probability and decision weight: {factors}.")
         )
-    members = [(f"{m.family} #{m.number}", m.weight, f"{m.weight:.0%}") for m in ensemble.members]
-    families: Counter[str] = Counter()
-    for member in ensemble.members:
-        families[member.family] += member.weight  # type: ignore[assignment]
-    shares = [(family, weight, f"{weight:.0%}") for family, weight in families.most_common()]
-    pictures = [figure("Weight of each member", bars(members, label="Weight of each member"))]
-    if len(families) < len(members):
-        pictures.append(figure("By family", bars(shares, label="Weight of each family")))
-    content.append(side_by_side(*pictures))
-    for member in [m for m in ensemble.members if m.number in by_number][:MAX_CONFIGS]:
-        trial = by_number[member.number]
-        rows = [[name, _setting(value)] for name, value in trial.config.items()]
-        if trial.best_iterations:
-            rows.append(["best iteration of each fold", ", ".join(map(str, trial.best_iterations))])
-        title = f"Configuration of {member.family} #{member.number}"
-        content.append(details(title, table(["hyperparameter", "value"], rows, label=title)))
-    return Section("Ensemble", content)
+    return content
 
 
 def failure_section(trials: Sequence[Trial]) -> Section | None:
@@ -145,10 +153,6 @@ def failure_section(trials: Sequence[Trial]) -> Section | None:
     ]
     words = f"{len(ended):,} of {len(trials):,} trials failed or ended early."
     return Section("Failed trials", [paragraph(words), tag("ul", *items, attributes={"class": "failures"})])
-
-
-def _setting(value: object) -> str:
-    return number(value) if isinstance(value, float) else str(value)
 
 
 def describe_direction(metric: Metric) -> str:

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from windvane.automl import AutoRegressor
 from windvane.errors import InputError, NoModelError, WindvaneError
 from windvane.pages.html_builder import Page
 from windvane.serve.form import FieldErrors, make_fields, read_form, typical_values
@@ -27,7 +28,7 @@ from windvane.serve.runs import UNREADABLE, Run, RunFolder, SearchSummary
 from windvane.version import VERSION
 
 MAX_BODY = 32 * 2**20  # bytes
-FORM_COVERAGE = 0.9  # of the interval that the form shows
+FORM_COVERAGE = 0.9  # of the prediction interval in the form
 _SCRIPT = Path(__file__).with_name("live.js")
 _YES, _NO = ("true", "1"), ("false", "0")
 
@@ -39,6 +40,7 @@ class Application:
         self.runs, self.models = RunFolder(root), Models()
 
     def routes(self) -> list[Route]:
+        """Return the routes; Starlette calls endpoints that are plain functions in a thread."""
         return [
             Route("/", self.home),
             Route("/live", self.home_main),
@@ -53,130 +55,116 @@ class Application:
             Route("/live.js", self.script),
         ]
 
-    async def home(self, request: Request) -> Response:
+    def home(self, request: Request) -> Response:
         """All runs, or the only one."""
         if self.runs.is_one_run:
             return RedirectResponse(run_address(self.runs.names()[0]), 303)
-        return HTMLResponse((await run_in_threadpool(self._folder_page)).to_html())
+        return HTMLResponse(self._folder_page().to_html())
 
-    async def home_main(self, request: Request) -> Response:
-        """What changes of the page of all runs."""
-        return HTMLResponse((await run_in_threadpool(self._folder_page)).main)
+    def home_main(self, request: Request) -> Response:
+        """The sections of the page of all runs, which its script fetches."""
+        return HTMLResponse(self._folder_page().main)
 
     def _folder_page(self) -> Page:
         return folder_page(self.runs.root.name, self.runs.runs(), list(self.runs.pages()))
 
-    async def run(self, request: Request) -> Response:
-        """How far a run is."""
-        run = await self._run(request)
-        return HTMLResponse((await run_in_threadpool(self._run_page, run)).to_html())
+    def run(self, request: Request) -> Response:
+        """The page of a run: its progress and leaderboard."""
+        return HTMLResponse(run_page(self._run(request)).to_html())
 
-    async def run_main(self, request: Request) -> Response:
-        """What changes of the page of a run."""
-        run = await self._run(request)
-        return HTMLResponse((await run_in_threadpool(self._run_page, run)).main)
+    def run_main(self, request: Request) -> Response:
+        """The sections of the page of a run, which its script fetches."""
+        return HTMLResponse(run_page(self._run(request)).main)
 
-    def _run_page(self, run: Run) -> Page:
-        return run_page(run, alone=self.runs.is_one_run)
-
-    async def form(self, request: Request) -> Response:
+    def form(self, request: Request) -> Response:
         """The form that predicts one row or image."""
-        run = await self._run(request)
-        origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
-        return HTMLResponse((await run_in_threadpool(self._form_page, run, origin)).to_html())
-
-    def _form_page(self, run: Run, origin: str) -> Page:
-        alone = self.runs.is_one_run
+        run = self._run(request)
         try:
             check_has_model(run)
         except NoModelError as error:
-            return no_model_page(run, str(error), alone=alone)
-        content = run.content
-        if not isinstance(content, SearchSummary) or content.is_of_images:
-            return predict_page(run, [], {}, alone=alone, origin=origin)
-        schema = content.schema
-        fields = make_fields(schema, typical_values(run.folder / "data", schema))
-        example = {field.name: field.example for field in fields}
-        return predict_page(run, fields, example, alone=alone, origin=origin)
+            return HTMLResponse(no_model_page(run, str(error)).to_html())
+        fields = []
+        if isinstance(run.content, SearchSummary) and not run.takes_images:
+            schema = run.content.schema
+            fields = make_fields(schema, typical_values(run.folder / "data", schema))
+        origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
+        return HTMLResponse(predict_page(run, fields, origin).to_html())
 
     async def report(self, request: Request) -> Response:
         """The report of a run; a page that waits for it where it is not computed yet."""
-        run = await self._run(request)
+        run = await run_in_threadpool(self._run, request)
         if not isinstance(run.content, SearchSummary):
             raise HTTPException(404, f"The run {run.name!r} has no report.")
         try:
             check_has_model(run)
             known = self.models.known_report(run)
             if known is None and "wait" not in request.query_params:
-                return HTMLResponse(wait_page(run, alone=self.runs.is_one_run).to_html())
+                return HTMLResponse(wait_page(run).to_html())
             return HTMLResponse(known or await self.models.report(run))
         except UNREADABLE as error:
-            return HTMLResponse(no_model_page(run, str(error), alone=self.runs.is_one_run).to_html(), 503)
+            return HTMLResponse(no_model_page(run, str(error)).to_html(), 503)
 
-    async def run_file(self, request: Request) -> Response:
-        """A page in the folder of a run, as of a trained network."""
-        run = await self._run(request)
-        return await self._file(run.pages, request.path_params["file"])
+    def run_file(self, request: Request) -> Response:
+        """A page that the run wrote."""
+        return _file(self._run(request).pages, request.path_params["file"])
 
-    async def folder_file(self, request: Request) -> Response:
+    def folder_file(self, request: Request) -> Response:
         """A page beside the runs."""
-        return await self._file(self.runs.pages(), request.path_params["file"])
-
-    async def _file(self, pages: Mapping[str, Path], name: str) -> Response:
-        if name not in pages:
-            raise HTTPException(404, f"There is no page {name!r}.")
-        return HTMLResponse(await run_in_threadpool(pages[name].read_bytes))
+        return _file(self.runs.pages(), request.path_params["file"])
 
     async def predict(self, request: Request) -> Response:
         """Predict rows or images."""
-        run = await self._run_to_predict(request)
+        run = await run_in_threadpool(self._run_to_predict, request)
         is_form = _flag(request, "form")
         options = _options(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         is_json = kind == "application/json"
-        takes_images = not isinstance(run.content, SearchSummary) or run.content.is_of_images
-        if not is_json and not (takes_images and (kind.startswith("image/") or kind == "application/octet-stream")):
-            images = ", or image/jpeg and the like" if takes_images else ""
+        is_image = run.takes_images and (kind.startswith("image/") or kind == "application/octet-stream")
+        if not is_json and not is_image:
+            images = ", or image/jpeg and the like" if run.takes_images else ""
             raise HTTPException(415, f"The content type is {kind or 'missing'}. Allowed: application/json{images}.")
         body = await _read_body(request)
         given = _parse(body) if is_json else None
-        rows: list[Any] = given if isinstance(given, list) else [given]
 
         def work(model: Any) -> list[dict[str, Any]]:
-            if takes_images:
-                return predict_images(model, decode_rows(rows) if is_json else [decode(body)], options)
-            if not is_form:
-                return predict_rows(model, rows, options)
-            row = read_form(model.predictor_.schema, given if isinstance(given, dict) else {})
-            return predict_rows(model, [row], _form_options(model))
+            asked = _form_options(model) if is_form else options
+            rows: list[Any] = given if isinstance(given, list) else [given]
+            if run.takes_images:
+                return predict_images(model, decode_rows(rows) if is_json else [decode(body)], asked)
+            if is_form:
+                rows = [read_form(model.predictor_.schema, given if isinstance(given, dict) else {})]
+            return predict_rows(model, rows, asked)
 
-        if is_form and takes_images:
-            options = Options(proba=True)
         answers = await self.models.use(run, work)
         if is_form:
             return HTMLResponse(answer_html(answers[0], run))
         return JSONResponse(answers if isinstance(given, list) else answers[0])
 
-    async def _run_to_predict(self, request: Request) -> Run:
+    def _run_to_predict(self, request: Request) -> Run:
         name = request.query_params.get("run")
-        names = await run_in_threadpool(self.runs.names)
-        if name is None and len(names) != 1:
-            raise HTTPException(400, f"run is missing. Allowed: {_listed(names)}.")
-        return await self._find(names[0] if name is None else name)
+        if name is None:
+            names = self.runs.names()
+            if len(names) != 1:
+                allowed = ", ".join(f"run={one}" for one in names) or "there is no run yet"
+                raise HTTPException(400, f"run is missing. Allowed: {allowed}.")
+            name = names[0]
+        return self._find(name)
 
-    async def _run(self, request: Request) -> Run:
-        return await self._find(request.path_params["name"])
+    def _run(self, request: Request) -> Run:
+        return self._find(request.path_params["name"])
 
-    async def _find(self, name: str) -> Run:
-        run = await run_in_threadpool(self.runs.run, name)
+    def _find(self, name: str) -> Run:
+        run = self.runs.run(name)
         if run is None:
             raise HTTPException(404, f"There is no run {name!r}.")
         return run
 
-    async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "windvane": VERSION, "runs": await run_in_threadpool(self.runs.names)})
+    def health(self, request: Request) -> Response:
+        """The version, and the names of the runs."""
+        return JSONResponse({"status": "ok", "windvane": VERSION, "runs": self.runs.names()})
 
-    async def script(self, request: Request) -> Response:
+    def script(self, request: Request) -> Response:
+        """The script of the pages."""
         return Response(_SCRIPT.read_bytes(), media_type="text/javascript")
 
 
@@ -194,7 +182,7 @@ def create_app(root: Path, token: str | None = None) -> Starlette:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text = error.detail
-    if text == HTTPStatus(error.status_code).phrase:  # of an address or a method that no route has
+    if text == HTTPStatus(error.status_code).phrase:  # no route has this address, or this method
         texts = {404: "There is nothing at this address.", 405: f"{request.method} is not allowed here."}
         text = texts.get(error.status_code, text)
     answer = refusal(request, error.status_code, text)
@@ -207,6 +195,12 @@ async def _windvane_error(request: Request, error: Exception) -> Response:
     if isinstance(error, FieldErrors):
         return JSONResponse({"error": str(error), "columns": error.columns}, 400)
     return refusal(request, 400 if isinstance(error, InputError) else 503, str(error))
+
+
+def _file(pages: Mapping[str, Path], name: str) -> Response:
+    if name not in pages:
+        raise HTTPException(404, f"There is no page {name!r}.")
+    return HTMLResponse(pages[name].read_bytes())
 
 
 async def _read_body(request: Request) -> bytes:
@@ -230,9 +224,10 @@ async def _read_body(request: Request) -> bytes:
 def _parse(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise HTTPException(400, f"The body is not JSON: {reason}.") from error
+    except RecursionError as error:
+        raise HTTPException(400, "The body is not JSON: it is nested too deeply.") from error
+    except ValueError as error:
+        raise HTTPException(400, f"The body is not JSON: {error}.") from error
 
 
 def _flag(request: Request, name: str) -> bool:
@@ -253,18 +248,14 @@ def _options(request: Request) -> Options:
 
 def _form_options(model: Any) -> Options:
     """What the form shows beside the prediction: probabilities, or an interval where the model has one."""
-    if hasattr(model, "classes_"):
+    if not isinstance(model, AutoRegressor):
         return Options(proba=True)
     return Options(interval=FORM_COVERAGE if _has_interval(model) else None)
 
 
-def _has_interval(model: Any) -> bool:
+def _has_interval(model: AutoRegressor) -> bool:
     uncertainty = model.predictor_.uncertainty
     try:
         return uncertainty is not None and uncertainty.scores.limit(FORM_COVERAGE) is not None
     except WindvaneError:  # too few validation rows
         return False
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(f"run={name}" for name in names) or "there is no run yet"

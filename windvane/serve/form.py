@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ MAX_OPTIONS = 200  # of a list to choose from; more are suggested while typing
 SAMPLE_ROWS = 5_000  # from which typical values are taken
 IMAGE_TYPES = "image/*,.tif,.tiff,.ppm,.jp2"
 
+_ERROR = tag("p", attributes={"class": "error", "role": "alert"})  # empty until the script fills it
+
 
 @dataclass(frozen=True)
 class Field:
@@ -33,7 +35,7 @@ class Field:
     name: str  # as rows to predict name it
     title: str
     column: Column
-    value: str  # what is typical; empty where it is not known, which means missing
+    value: str  # a typical one; empty where none is known, which means missing
 
     @property
     def example(self) -> str | float | int | None:
@@ -51,10 +53,9 @@ class Field:
         """The field with its label and room for an error."""
         key = f"field-{number}"
         own = {"id": key, "name": key, "data-column": self.name, "autocomplete": "off"}
-        parts = [tag("label", self.title, attributes={"for": key}), *self._input(own)]
-        return tag("div", *parts, tag("p", attributes={"class": "error", "role": "alert"}))
+        return tag("div", tag("label", self.title, attributes={"for": key}), *self._control(own), _ERROR)
 
-    def _input(self, own: Mapping[str, object]) -> list[Html]:
+    def _control(self, own: Mapping[str, object]) -> list[Html]:
         column = self.column
         if column.kind == "category" and len(column.vocabulary) <= MAX_OPTIONS:
             options = [tag("option", "missing", attributes={"value": ""})]
@@ -68,14 +69,14 @@ class Field:
         if column.kind == "category":
             items = [tag("option", attributes={"value": text}) for text in column.vocabulary[: 10 * MAX_OPTIONS]]
             values = f"{own['id']}-values"
-            return [_void({**own, **value, "list": values}), tag("datalist", *items, attributes={"id": values})]
+            return [_input({**own, **value, "list": values}), tag("datalist", *items, attributes={"id": values})]
         if column.kind == "date":
             kind = "datetime-local" if "hour" in column.parts else "date"
-            return [_void({**own, "value": self.value, "type": kind, "step": "any"})]
+            return [_input({**own, "value": self.value, "type": kind, "step": "any"})]
         if column.kind == "duration":
-            return [_void({**own, **value}), tag("p", "as in 1 days 02:00:00")]
+            return [_input({**own, **value}), tag("p", "as in 1 days 02:00:00")]
         shown = [] if column.number_format is None else [tag("p", f"written as {column.number_format}")]
-        return [_void({**own, **value, "inputmode": "decimal"}), *shown]
+        return [_input({**own, **value, "inputmode": "decimal"}), *shown]
 
 
 def make_fields(schema: Schema, typical: Mapping[str, str]) -> list[Field]:
@@ -86,25 +87,24 @@ def make_fields(schema: Schema, typical: Mapping[str, str]) -> list[Field]:
     ]
 
 
-def form_html(fields: list[Field], address: str) -> Html:
+def form_html(fields: Sequence[Field], address: str) -> Html:
     """The form; the script of the page sends it."""
-    inputs = [field.to_html(number) for number, field in enumerate(fields)]
-    return tag("form", *inputs, _button(), attributes={"data-predict": address, "novalidate": ""})
+    return _form([field.to_html(number) for number, field in enumerate(fields)], address)
 
 
 def image_form_html(address: str) -> Html:
     """The form that takes an image."""
-    own = {"id": "image", "type": "file", "accept": IMAGE_TYPES, "required": ""}
-    parts = [tag("label", "An image", attributes={"for": "image"}), _void(own)]
-    field = tag("div", *parts, tag("p", attributes={"class": "error", "role": "alert"}), attributes={"class": "whole"})
-    return tag("form", field, _button(), attributes={"data-predict": address, "novalidate": ""})
+    label = tag("label", "An image", attributes={"for": "image"})
+    file = _input({"id": "image", "type": "file", "accept": IMAGE_TYPES, "required": ""})
+    return _form([tag("div", label, file, _ERROR, attributes={"class": "whole"})], address)
 
 
-def _button() -> Html:
-    return tag("div", tag("button", "Predict", attributes={"type": "submit"}), attributes={"class": "whole"})
+def _form(fields: Sequence[Html], address: str) -> Html:
+    button = tag("div", tag("button", "Predict", attributes={"type": "submit"}), attributes={"class": "whole"})
+    return tag("form", *fields, button, attributes={"data-predict": address, "novalidate": ""})
 
 
-def _void(attributes: Mapping[str, object]) -> Html:
+def _input(attributes: Mapping[str, object]) -> Html:
     """An input, which has no end tag."""
     return Html(tag("input", attributes=attributes).removesuffix("</input>"))
 
@@ -135,7 +135,7 @@ def read_form(schema: Schema, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def typical_values(data: Path, schema: Schema) -> dict[str, str]:
-    """Name -> the median or most frequent value in the training table, where it was kept; of texts nothing."""
+    """Name -> median or most frequent value in the training table, without texts; empty if the table was not kept."""
     try:
         rows = np.load(data / "matrix.npy", mmap_mode="r")  # (n, p + c)
         matrix = np.asarray(rows[:: max(1, len(rows) // SAMPLE_ROWS)], dtype=np.float64)
@@ -152,21 +152,17 @@ def _typical(column: Column, values: Floats) -> str | None:  # (n, 1), or (n, pa
         codes = values[:, 0]
         codes = codes[(codes >= 0) & (codes < len(column.vocabulary))].astype(np.int64)
         return column.vocabulary[int(np.bincount(codes).argmax())] if len(codes) else None
-    if column.kind == "date":
-        if "days" not in column.parts:
-            return None
-        days = values[:, column.parts.index("days")]
-        middle = _middle(days)
-        if middle is None:
-            return None
-        moment = pd.Timestamp(0) + pd.to_timedelta(round(middle * 86400), unit="s")
-        return moment.strftime("%Y-%m-%dT%H:%M:%S" if "hour" in column.parts else "%Y-%m-%d")
-    number = _middle(values[:, 0])
+    if column.kind == "date" and "days" not in column.parts:
+        return None
+    number = _middle(values[:, column.parts.index("days") if column.kind == "date" else 0])
     if number is None:
         return None
+    if column.kind == "date":
+        moment = pd.Timestamp(round(number * 86400), unit="s")
+        return moment.strftime("%Y-%m-%dT%H:%M:%S" if "hour" in column.parts else "%Y-%m-%d")
     if column.kind == "duration":
         return str(pd.to_timedelta(number, unit="s"))
-    text = _written(number)
+    text = f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
     if column.number_format is None:
         return text
     form = NumberForm.from_text(column.number_format)
@@ -174,11 +170,7 @@ def _typical(column: Column, values: Floats) -> str | None:  # (n, 1), or (n, pa
     return text if np.isclose(form.read(text), number) else None
 
 
-def _written(number: float) -> str:
-    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
-
-
 def _middle(values: Floats) -> float | None:
-    """The median that is one of the values."""
-    known = np.sort(values[np.isfinite(values)])
-    return float(known[(len(known) - 1) // 2]) if len(known) else None
+    """The lower median of the finite values; None without any."""
+    known = values[np.isfinite(values)]
+    return float(np.quantile(known, 0.5, method="lower")) if len(known) else None

@@ -1,4 +1,4 @@
-"""Who may ask: the right host on loopback, the token elsewhere; and what browsers may do with an answer."""
+"""Access control: by the Host header on loopback, by a token elsewhere; and security headers for every answer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hashlib
 import ipaddress
 import secrets
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import URL, Headers, MutableHeaders
 from starlette.requests import Request
@@ -34,11 +32,11 @@ class Guard:
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app, self._token = app, token
-        # Cookies do not know ports, and two servers of one machine have two tokens.
+        # All ports of a machine share cookies, and each of its servers has its own token.
         self._cookie = "windvane-" + hashlib.sha256((token or "").encode()).hexdigest()[:12]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer for the application where a request is not allowed."""
+        """Call the application, or refuse the request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -53,32 +51,25 @@ class Guard:
 
     def _refuse(self, request: Request) -> Response | None:
         if self._token is None:
-            # A page elsewhere can make its own name lead to this machine, but not change what a browser calls it.
+            # DNS rebinding: a foreign name may lead to this machine, but browsers send that name as the host.
             if _is_this_machine(_host_name(request.headers)):
                 return None
             return refusal(request, 403, "This server answers to localhost and 127.0.0.1 only.")
         given = request.query_params.get("token")
         if given is not None and self._is_token(given) and request.method == "GET":
-            # The token leaves the address bar, the history of the browser and what is copied from them.
-            rest = [(k, v) for k, v in parse_qsl(request.url.query, keep_blank_values=True) if k != "token"]
-            path = URL(path=request.url.path, query=urlencode(rest))
-            onward = RedirectResponse(str(path), status_code=303)
+            # The redirect removes the token from the address bar, and so from the history and from copied addresses.
+            here = URL(path=request.url.path, query=request.url.query)
+            onward = RedirectResponse(here.remove_query_params("token"), status_code=303)
             onward.set_cookie(self._cookie, given, httponly=True, samesite="lax")
             return onward
         bearer = request.headers.get("authorization", "")
-        candidates = [given, bearer[7:] if bearer[:7].lower() == "bearer " else None, self._cookie_of(request)]
+        cookie = request.cookies.get(self._cookie)
+        candidates = [given, bearer[7:] if bearer[:7].lower() == "bearer " else None, cookie]
         if any(candidate is not None and self._is_token(candidate) for candidate in candidates):
             return None
         answer = refusal(request, 401, "A token is needed: open the address that windvane serve printed.")
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
-
-    def _cookie_of(self, request: Request) -> str | None:
-        try:
-            found = SimpleCookie(request.headers.get("cookie", "")).get(self._cookie)
-        except CookieError:
-            return None
-        return None if found is None else found.value
 
     def _is_token(self, text: str) -> bool:
         return secrets.compare_digest(text.encode("utf-8", "replace"), (self._token or "").encode("utf-8", "replace"))
@@ -92,7 +83,7 @@ def refusal(request: Request, status: int, text: str) -> Response:
 
 
 def _is_this_machine(name: str) -> bool:
-    """Whether a host is called as only this machine calls itself; any other name may have been made to lead here."""
+    """Whether a host name can only mean this machine; any other name may have been made to lead here."""
     try:
         return name == "localhost" or ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from windvane import automl
@@ -20,22 +19,22 @@ MAX_OPEN = 8  # models that stay in memory
 
 
 class Models:
-    """Models by the name of their run."""
+    """Open models and computed reports, by the name of their run."""
 
     def __init__(self) -> None:
         # Beside each model and report stands the signature of the files that it was made from.
-        self._opened: OrderedDict[str, tuple[Signature, Any]] = OrderedDict()  # the one used last is last
+        self._opened: OrderedDict[str, tuple[Signature, Any]] = OrderedDict()  # the most recently used one is last
         self._reports: dict[str, tuple[Signature, str]] = {}
-        # Whoever waits for a lock takes no thread.
+        # Locks of asyncio: a request that waits for one takes no thread.
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def use(self, run: Run, work: Callable[[Any], T]) -> T:
         """Call a function with the model of a run, in a thread; raises WindvaneError where it cannot be opened."""
         check_has_model(run)
         async with self._locks[run.name]:
+            signature = run.signature  # before the model is read: a change in between opens it again
             opened = self._opened.get(run.name)
-            if opened is None or opened[0] != run.signature:
-                signature = run.signature  # before it is read: a change in between opens it again
+            if opened is None or opened[0] != signature:
                 opened = signature, await in_thread(lambda: open_model(run))
             self._opened[run.name] = opened
             self._opened.move_to_end(run.name)
@@ -74,9 +73,8 @@ def check_has_model(run: Run) -> None:
 
 def open_model(run: Run) -> Any:
     """Open the model of a run: an estimator, or a network."""
-    folder: Path = run.folder
     if isinstance(run.content, Network):
         from windvane.vision.saved_model import load_model
 
-        return load_model(folder)
-    return automl.load(folder)
+        return load_model(run.folder)
+    return automl.load(run.folder)

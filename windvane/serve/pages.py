@@ -1,4 +1,4 @@
-"""The pages of the live view, from what is known of the runs."""
+"""The pages of the live view."""
 
 from __future__ import annotations
 
@@ -109,18 +109,18 @@ def _time_left(search: SearchSummary) -> str:
 # One run.
 
 
-def run_page(run: Run, *, alone: bool) -> Page:
-    """How far a run is, and its leaderboard; `alone`: there is no page of all runs."""
+def run_page(run: Run) -> Page:
+    """The progress of a run, and its leaderboard."""
     if isinstance(run.content, str):
         sections = [Section("Not readable", [note(run.content, "warn")])]
     elif isinstance(run.content, Network):
         sections = _network_sections(run.content)
     else:
         sections = _search_sections(run, run.content)
-    return _page(run, "", sections, alone=alone, live=run_address(run.name, "live"))
+    return _page(run, "", sections, live=run_address(run.name, "live"))
 
 
-def _page(run: Run, here: str, sections: Sequence[Section], *, alone: bool, live: str = "") -> Page:
+def _page(run: Run, here: str, sections: Sequence[Section], *, live: str = "") -> Page:
     entries = [("", "Progress" if run.status == "running" else "Overview")]
     if not isinstance(run.content, str):
         entries.append(("predict", "Predict"))
@@ -130,52 +130,57 @@ def _page(run: Run, here: str, sections: Sequence[Section], *, alone: bool, live
     for name in run.pages:
         title = {"page.html": "Training", "inspect.html": "Inspection"}.get(name, name)
         links.append(Link(title, run_address(run.name, f"pages/{quote(name, safe='')}")))
-    if not alone:
+    if not run.is_alone:
         links.insert(0, Link("All runs", "/"))
     return Page(f"windvane: {run.name}", [], sections, FOOT, links, SCRIPT, live)
 
 
 def _search_sections(run: Run, search: SearchSummary) -> list[Section]:
+    is_running, budget = run.status == "running", search.budget
+    content: list[Html] = [metric_cards(_search_cards(search, is_running))]
+    if is_running and budget is not None:
+        share = budget.elapsed / budget.seconds
+        if budget.n_trials is not None:
+            share = max(share, len(search.trials) / budget.n_trials)
+        content.append(_progress_bar(min(1.0, share)))
+    if run.status in _STATES:
+        content.append(note(_STATES[run.status], "good" if is_running else "warn"))
+    if len(search.curve) > 1:
+        content.append(score_over_time(search.curve, search.metric, metric_name(search.metric)))
+    sections = [Section("Progress" if is_running else "Overview", content)]
+    if search.trials:
+        board = leaderboard_tables(search.trials, search.ensemble, search.metric, search.constant)
+        sections.append(Section("Leaderboard", board))
+    failures = failure_section(search.trials)
+    return sections if failures is None else [*sections, failures]
+
+
+def _search_cards(search: SearchSummary, is_running: bool) -> list[tuple[str, str, object]]:
+    """Name, value and remark of each figure: the test score first if there is one."""
     metric, budget = search.metric, search.budget
-    title = f"Validation {metric_name(metric)}"
-    n_failed = sum(not trial.usable for trial in search.trials)
-    entries: list[tuple[str, str, object]] = []
+    cards: list[tuple[str, str, object]] = []
     if search.test_score is not None:
         value = natural_score(metric, search.test_score)
         remark = f"rows that the search did not see; {describe_direction(metric)}"
-        entries.append((f"Test {metric_name(metric)}", score_number(value), remark))
+        cards.append((f"Test {metric_name(metric)}", score_number(value), remark))
+    title = f"Validation {metric_name(metric)}"
     if math.isnan(search.loss):
-        entries.append((title, "-", "no model yet"))
+        cards.append((title, "-", "no model yet"))
     else:
         of = "the ensemble, which it selected"
         if search.ensemble is None and search.best is not None:
             of = f"the best trial, {search.best.family} #{search.best.number}"
-        shown = score_number(metric.score(search.loss))
-        entries.append((title, shown, f"of {of}; {describe_direction(metric)}"))
+        cards.append((title, score_number(metric.score(search.loss)), f"of {of}; {describe_direction(metric)}"))
+    n_failed = sum(not trial.usable for trial in search.trials)
     remark = f"{n_failed:,} without a model" if n_failed else "all usable" if search.trials else "none has ended yet"
-    entries.append(("Trials", f"{len(search.trials):,}", remark))
-    if run.status == "running" and budget is not None:
+    cards.append(("Trials", f"{len(search.trials):,}", remark))
+    if is_running and budget is not None:
         workers = counted(budget.n_workers, "worker")
-        entries.append(("Time", _time_left(search), f"of {format_duration(budget.seconds)}, {workers}"))
+        cards.append(("Time", _time_left(search), f"of {format_duration(budget.seconds)}, {workers}"))
     else:
-        entries.append(("Time", format_duration(search.seconds), "of searching"))
-    entries.append(("Data", f"{search.task.n_rows:,}", "images" if search.is_of_images else "rows"))
-    content: list[Html] = [metric_cards(entries)]
-    if run.status == "running" and budget is not None:
-        share = min(1.0, budget.elapsed / budget.seconds)
-        if budget.n_trials is not None:
-            share = max(share, min(1.0, len(search.trials) / budget.n_trials))
-        content.append(_progress_bar(share))
-    if run.status in _STATES:
-        content.append(note(_STATES[run.status], "good" if run.status == "running" else "warn"))
-    if len(search.curve) > 1:
-        content.append(score_over_time(search.curve, metric, metric_name(metric)))
-    sections = [Section("Progress" if run.status == "running" else "Overview", content)]
-    if search.trials:
-        board = leaderboard_tables(search.trials, search.ensemble, metric, search.constant)
-        sections.append(Section("Leaderboard", board))
-    failures = failure_section(search.trials)
-    return sections if failures is None else [*sections, failures]
+        cards.append(("Time", format_duration(search.seconds), "of searching"))
+    cards.append(("Data", f"{search.task.n_rows:,}", "images" if search.is_of_images else "rows"))
+    return cards
 
 
 def _progress_bar(share: float) -> Html:
@@ -232,13 +237,12 @@ def _curves(frame: pd.DataFrame, what: str, columns: tuple[str, str]) -> Html:
 # Predictions.
 
 
-def predict_page(run: Run, fields: Sequence[Field], example: Mapping[str, Any], *, alone: bool, origin: str) -> Page:
-    """The form for a row or an image, and how a program asks for the same."""
+def predict_page(run: Run, fields: Sequence[Field], origin: str) -> Page:
+    """The form for a row (of `fields`) or an image, and how a program asks for the same at the server `origin`."""
     search = run.content if isinstance(run.content, SearchSummary) else None
     address = f"/predict?run={quote(run.name, safe='')}"
     shown = f"{address}&form=1"
-    takes_image = search is None or search.is_of_images
-    if takes_image:
+    if run.takes_images:
         form = [image_form_html(shown)]
     elif search is not None and search.schema.n_sparse:
         form = [note("The table of this run is sparse; the endpoint below takes its rows.")]
@@ -246,33 +250,34 @@ def predict_page(run: Run, fields: Sequence[Field], example: Mapping[str, Any], 
         words = f"The {len(fields):,} columns of this run are too many for a form; the endpoint below takes its rows."
         form = [note(words)]
     else:
-        words = "Filled in is what is typical of the training table. An empty field is a missing value."
-        known = any(field.value for field in fields)
-        form = [paragraph(words if known else "An empty field is a missing value."), form_html(list(fields), shown)]
+        words = "An empty field is a missing value."
+        if any(field.value for field in fields):
+            words = f"Filled in is what is typical of the training table. {words}"
+        form = [paragraph(words), form_html(fields, shown)]
     result = tag("div", attributes={"id": "result", "aria-live": "polite"})
     needs_script = tag("noscript", note("The form needs JavaScript.", "warn"))
     sections = [Section("Predict", [*form, needs_script, result])]
-    task = search.task if search is not None else None
     asked = "&proba=true"
-    if task is not None and task.kind == "regression":
-        asked = "&interval=0.9" if task.n_targets == 1 else ""
-    sections.append(_endpoint_section(f"{origin}{address}{asked}", takes_image, example))
-    return _page(run, "predict", sections, alone=alone)
+    if search is not None and search.task.kind == "regression":
+        asked = "&interval=0.9" if search.task.n_targets == 1 else ""
+    sections.append(_endpoint_section(f"{origin}{address}{asked}", run.takes_images, fields))
+    return _page(run, "predict", sections)
 
 
-def no_model_page(run: Run, reason: str, *, alone: bool) -> Page:
+def no_model_page(run: Run, reason: str) -> Page:
     """Why a run cannot predict."""
     sections = [Section("No model", [note(reason, "plain" if run.status == "running" else "warn")])]
-    return _page(run, "predict", sections, alone=alone)
+    return _page(run, "predict", sections)
 
 
-def _endpoint_section(url: str, takes_image: bool, example: Mapping[str, Any]) -> Section:
-    if takes_image:
+def _endpoint_section(url: str, takes_images: bool, fields: Sequence[Field]) -> Section:
+    if takes_images:
         words = 'Send the file of an image, or JSON: {"image": the file in base64}, or a list of these.'
         lines = f"curl '{url}' \\\n  -H 'Content-Type: image/jpeg' --data-binary @photo.jpg"
     else:
         words = "Send a row as a JSON object, or a list of rows; the answer has the same form."
-        lines = f"curl '{url}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{_json(example)}'"
+        row = _json({field.name: field.example for field in fields})
+        lines = f"curl '{url}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{row}'"
     return Section("From a program", [paragraph(words), code(lines)])
 
 
@@ -319,14 +324,14 @@ def _value_text(value: Any) -> str:
 # Others.
 
 
-def wait_page(run: Run, *, alone: bool) -> Page:
+def wait_page(run: Run) -> Page:
     """Shown while the report is computed."""
     target = run_address(run.name, "report?wait=1")
     words = note("The report is being computed, which takes up to half a minute. It opens by itself.")
     link = tag("p", Link("Open it", target).to_html(), attributes={"data-next": target})
-    return _page(run, "report", [Section("Report", [words, link])], alone=alone)
+    return _page(run, "report", [Section("Report", [words, link])])
 
 
 def message_page(title: str, text: str) -> Page:
-    """A page that says one thing, such as that there is no run of a name."""
+    """A page with one message."""
     return Page("windvane", [], [Section(title, [note(text, "warn")])], FOOT, [Link("All runs", "/")])

@@ -1,4 +1,4 @@
-"""What a model says of rows or images, as values of JSON."""
+"""Predictions of rows or images, as values of JSON."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ MAX_NAMED_KEYS = 5  # in a message
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for beside the prediction."""
+    """What an answer has beside the prediction."""
 
     proba: bool = False
     interval: float | None = None  # coverage
 
     def check(self, model: Any) -> None:
-        """Raise InputError if the model cannot answer it."""
+        """Raise InputError if the model does not have it."""
         predicts_number = isinstance(model, AutoRegressor)
         if self.proba and predicts_number:
             raise InputError("proba=true is for classes, but the model predicts a number. Allowed: interval=0.9.")
@@ -71,7 +71,7 @@ def _predict_frame(model: Any, frame: pd.DataFrame, options: Options) -> list[di
 
 
 def _several(model: Any, frame: pd.DataFrame, options: Options) -> list[dict[str, Any]]:
-    """Answers with a value for each target; where a user trained on lists of labels, with such a list."""
+    """Answers with a value for each target, or with a list of labels if training had such lists."""
     predictor = model.predictor_
     if options.interval is not None:
         predictor.check_one_target("interval")
@@ -135,13 +135,13 @@ def to_frame(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pd.DataFrame:
 
 
 def field_names(schema: Schema) -> list[str]:
-    """Names by which rows give their columns: those of training, or positions where it had none."""
+    """Names of the columns in rows to predict: those of training, or positions where it had none."""
     names = schema.feature_names
     return names if schema.named else [str(i) for i in range(len(names))]
 
 
 def input_columns(schema: Schema) -> dict[str, Column]:
-    """Name -> column of what a row to predict has: what is learned from, and what its lags are found by."""
+    """Name -> column of a row to predict: those that are learned from, and those by which its lags are found."""
     columns = dict(zip(field_names(schema), schema.columns, strict=False))  # no columns of a sparse table
     if schema.lags is None:
         return {name: column for name, column in columns.items() if column.kind != "dropped"}
@@ -157,7 +157,7 @@ def input_columns(schema: Schema) -> dict[str, Column]:
 
 
 def bad_columns(schema: Schema, row: pd.DataFrame) -> dict[str, str]:
-    """Name -> what is wrong, of each column whose value in the only row cannot be read."""
+    """Name -> error, of each column of a table with one row whose value cannot be read."""
     found = {}
     for name, column in input_columns(schema).items():
         if column.kind == "dropped":

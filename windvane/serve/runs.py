@@ -1,4 +1,4 @@
-"""The runs of a folder and how far they are, read from their files alone.
+"""The runs of a folder and their progress, read from their files alone.
 
 Nothing is written or locked, so a fit in another process is not disturbed. Names come from listing the folder, links
 are not followed, and a file is read again only when it has changed.
@@ -6,7 +6,7 @@ are not followed, and a file is read again only when it has changed.
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from windvane.evaluation.metrics import Metric
 from windvane.pages.html_builder import is_page
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.ensemble import Ensemble
-from windvane.runtime.serialization import DAMAGE, unseal
+from windvane.runtime.serialization import DAMAGE, read_json, read_sealed
 from windvane.search.run.history import History, PerformanceCurve
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import FitBudget, RunDirectory
@@ -75,7 +75,7 @@ class SearchSummary:
 
     @property
     def loss(self) -> float:
-        """Validation loss of what predicts: the ensemble, or the best trial so far; NaN without one."""
+        """Validation loss of the ensemble, or of the best trial so far; NaN without one."""
         if self.ensemble is not None:
             return self.ensemble.loss
         return math.nan if self.best is None else self.best.loss
@@ -100,12 +100,18 @@ class Network:
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of one run."""
+    """One run, as its files describe it."""
 
     name: str
     folder: Path
     status: Status
     content: SearchSummary | Network | str  # a text says why it cannot be read
+    is_alone: bool  # whether it is all that is served, without a page of all runs
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether its model predicts images, not rows of a table."""
+        return not isinstance(self.content, SearchSummary) or self.content.is_of_images
 
     @property
     def pages(self) -> dict[str, Path]:
@@ -126,7 +132,7 @@ class RunFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._read: dict[tuple[str, Path], tuple[Signature, Any]] = {}  # by what it is and its file
+        self._read: dict[tuple[str, Path], tuple[Signature, Any]] = {}  # by its kind and its first file
 
     @property
     def is_one_run(self) -> bool:
@@ -155,22 +161,27 @@ class RunFolder:
         return {name: self.root / name for name in names if (self.root / name / MANIFEST).is_file()}
 
     def _read_run(self, name: str, folder: Path) -> Run:
+        status, content = self._read_content(folder)
+        return Run(name, folder, status, content, self.is_one_run)
+
+    def _read_content(self, folder: Path) -> tuple[Status, SearchSummary | Network | str]:
         manifest = folder / MANIFEST
         try:
-            kind = self._once("kind", [manifest], lambda: _read_object(manifest).get("kind"))
+            kind = self._once("kind", [manifest], lambda: read_json(manifest).get("kind"))
             if kind == "image_model":
-                return Run(name, folder, "network", self._read_network(folder))
+                return "network", self._read_network(folder)
             if kind == "run":
-                return self._read_search(name, folder)
-            return Run(name, folder, "saved model", self._once("saved", [manifest], lambda: _read_saved(manifest)))
-        except UNREADABLE as error:
-            text = str(error) if isinstance(error, WindvaneError) else f"It is damaged: {error or type(error).__name__}"
-            return Run(name, folder, "not readable", text)
+                return self._read_search(folder)
+            return "saved model", self._once("saved", [manifest], lambda: _read_saved(manifest))
+        except WindvaneError as error:
+            return "not readable", str(error)
+        except DAMAGE as error:
+            return "not readable", f"It is damaged: {error or type(error).__name__}"
 
-    def _read_search(self, name: str, folder: Path) -> Run:
+    def _read_search(self, folder: Path) -> tuple[Status, SearchSummary]:
         directory = RunDirectory(folder)
         is_running = directory.is_in_use()
-        score_file, ensemble_file = directory.test / "score.json", folder / "ensemble.json"
+        ensemble_file = folder / "ensemble.json"
         manifest = self._once("manifest", [folder / MANIFEST], directory.manifest)
         trials = self._once("trials", [directory.history], lambda: History(directory.history).trials)
         ensemble, curve, constant = self._once(
@@ -180,7 +191,7 @@ class RunFolder:
         )
         score = None
         if ensemble is not None and not manifest["own_metric"]:
-            files = [score_file, ensemble_file]
+            files = [directory.test / "score.json", ensemble_file]
             score = self._once("score", files, lambda: read_test_score(directory.test, ensemble))
         search = SearchSummary(
             manifest,
@@ -194,16 +205,16 @@ class RunFolder:
             score,
             directory.read_budget(),
         )
-        return Run(name, folder, "running" if is_running else "ended early" if ensemble is None else "finished", search)
+        return "running" if is_running else "ended early" if ensemble is None else "finished", search
 
     def _read_network(self, folder: Path) -> Network:
         path = folder / MANIFEST
-        manifest = self._once("manifest", [path], lambda: unseal(_read_object(path), path))
+        manifest = self._once("manifest", [path], lambda: read_sealed(path))
         metrics = folder / "metrics.csv"
         return Network(manifest, self._once("evaluations", [metrics], lambda: _read_evaluations(metrics)))
 
     def _once(self, what: str, files: Sequence[Path], read: Callable[[], Any]) -> Any:
-        """Read something from files, unless they are as they were the last time."""
+        """Return what `read` makes of some files; it is called again only when one of them has changed."""
         key, now = (what, files[0]), tuple(map(_stat, files))
         before = self._read.get(key)
         if before is None or before[0] != now:
@@ -219,7 +230,7 @@ def list_pages(folder: Path) -> dict[str, Path]:
 
 
 def _list_names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-    """List the names of some entries of a folder, sorted, without those that are no text and thus have no address."""
+    """List the names of some entries of a folder, sorted, without those that are not printable."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if is_wanted(entry) and entry.name.isprintable())
@@ -240,10 +251,6 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _read_object(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _read_saved(path: Path) -> SearchSummary:
@@ -270,7 +277,7 @@ def _read_evaluations(path: Path) -> pd.DataFrame:
 
 
 def _metric(manifest: Mapping[str, Any]) -> Metric:
-    """The metric of a run; of a user's own, which no file can hold, one whose values are the losses."""
+    """The metric of a run; for a user's own, which no file can hold, one whose values are the losses."""
     if manifest.get("own_metric"):
         return Metric(f"loss of {manifest['metric']}", _unknown, greater_is_better=False)
     return persistence.resolve_metric(manifest)
@@ -283,5 +290,5 @@ def _unknown(target: Any, prediction: Any) -> float:
 def _best_so_far(trials: Sequence[Trial]) -> PerformanceCurve:
     """The lowest loss after each usable trial, without an ensemble."""
     usable = sorted((trial for trial in trials if trial.usable), key=lambda trial: trial.ended)
-    losses = np.minimum.accumulate([trial.loss for trial in usable]).tolist() if usable else []
+    losses = itertools.accumulate((trial.loss for trial in usable), min)
     return [(trial.ended, loss, math.nan) for trial, loss in zip(usable, losses, strict=True)]

@@ -17,9 +17,9 @@ from windvane.errors import InputError
 from windvane.serve.app import create_app
 
 PORT = 8321
-N_PORTS = 20  # that are tried where none is named
+N_PORTS = 20  # that are tried if none is given
 MIN_TOKEN = 8  # characters
-GRACE_SECONDS = 1  # for answers under way at the end
+GRACE_SECONDS = 1  # for requests in progress when the server ends
 
 
 def serve(
@@ -71,7 +71,7 @@ def listen(host: str, port: int | None) -> socket.socket:
     for one in range(PORT, PORT + N_PORTS) if port is None else [port]:
         listener = socket.socket(family)
         try:
-            if os.name == "posix":  # elsewhere it would take a port from another program
+            if os.name == "posix":  # on Windows it would take over a port in use
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((found[0], one, *found[2:]))
             listener.listen(128)
@@ -85,6 +85,6 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 
 def address(host: str, port: int, token: str | None) -> str:
-    """Return the address to open; of all addresses of this machine the name by which others know it."""
+    """Return the address to open; if the server listens on all addresses, with the name of this machine."""
     name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}/" + (f"?token={quote(token, safe='')}" if token is not None else "")

@@ -1,4 +1,4 @@
-"""Work in threads that do not hold up the end of the program."""
+"""Work in daemon threads, which do not delay the end of the program."""
 
 from __future__ import annotations
 

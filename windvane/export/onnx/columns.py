@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from windvane.evaluation.columns.importance import encoded_columns
 from windvane.export.encoder_pipeline import category_texts
 from windvane.export.onnx import texts
 from windvane.export.onnx.graph import ML, Graph
-from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS
 from windvane.runtime.columns.encoder import HIGHEST, LOWEST, MARGIN, ZERO_LENGTH, Encoder
 from windvane.runtime.columns.generated_features import FLOAT_LIMIT, GeneratedFeatures
 from windvane.runtime.columns.schema import Schema
-from windvane.runtime.columns.table import Table
+from windvane.runtime.columns.table import Floats, Table
 
 ARRAY = "X"  # the input of a model of an array without names, if all of its columns are numbers
 _OPERATORS = {"-": "Sub", "+": "Add", "*": "Mul", "/": "Div"}
@@ -24,7 +24,7 @@ _OPERATORS = {"-": "Sub", "+": "Add", "*": "Mul", "/": "Div"}
 
 @dataclass(frozen=True)
 class GraphColumns:
-    """Tensors of n rows."""
+    """The columns of n rows as tensors."""
 
     numbers: str | None  # (n, p), double; None without numbers
     rows: tuple[str, ...]  # for each category (n, 1), int64: the code; of unseen values k, of missing ones k + 1
@@ -37,22 +37,20 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], GraphColumns]:
     from onnx import TensorProto, helper
 
     used = [column for column in schema.columns if column.kind != "dropped"]
-    numbers, categories, dates, durations = (
-        [column for column in used if column.kind == kind] for kind in ("number", "category", "date", "duration")
-    )
+    categories = [column for column in used if column.kind == "category"]
     inputs, parts, rows = [], [], []
-    if not schema.named and len(numbers) == len(used):
+    if _is_array(schema):
         inputs.append(helper.make_tensor_value_info(ARRAY, TensorProto.DOUBLE, [None, len(schema.columns)]))
-        parts.append(graph.columns(ARRAY, [i for i, c in enumerate(schema.columns) if c.kind == "number"]))
+        parts.append(graph.columns(ARRAY, _number_places(schema)))
     else:
         for column in used:
             kind = TensorProto.STRING if column.kind in ("category", "text") else TensorProto.DOUBLE
             inputs.append(helper.make_tensor_value_info(column.name, kind, [None, 1]))
-        parts += [column.name for column in numbers]
-        for column in dates:
+        parts += [column.name for column in used if column.kind == "number"]
+        for column in (column for column in used if column.kind == "date"):
             made = _date_parts(graph, column.name)
             parts += [made[part] for part in column.parts]
-        parts += [column.name for column in durations]
+        parts += [column.name for column in used if column.kind == "duration"]
     for column in categories:
         codes = category_texts(column.vocabulary)
         k = len(column.vocabulary)
@@ -60,34 +58,62 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], GraphColumns]:
         values = [int(codes[text]) if text in codes else k + 1 for text in keys]
         attributes = {"keys_strings": keys, "values_int64s": values, "default_int64": k}
         rows.append(graph.add("LabelEncoder", column.name, attributes=attributes, domain=ML))
-    table = None
+    numbers = None
     if parts:
-        table = graph.concat(parts)
-        table = graph.add("Where", graph.add("IsInf", table), np.nan, table)
-        constants = np.full(sum(max(1, len(c.parts)) for c in (*numbers, *dates, *durations)), np.nan)
-        start = 0
-        for column in (*numbers, *dates, *durations):
-            if column.constant is not None:
-                constants[start] = column.constant
-            start += max(1, len(column.parts))
+        numbers = graph.concat(parts)
+        numbers = graph.add("Where", graph.add("IsInf", numbers), np.nan, numbers)
+        constants = _constants(schema)
         held = ~np.isnan(constants)
         if held.any():
-            present = graph.add("And", graph.add("Not", graph.add("IsNaN", table)), held)
-            table = graph.add("Where", present, np.where(held, constants, 0.0), table)
+            present = graph.add("And", graph.add("Not", graph.add("IsNaN", numbers)), held)
+            numbers = graph.add("Where", present, np.where(held, constants, 0.0), numbers)
     cardinalities = tuple(len(column.vocabulary) for column in categories)
-    return inputs, GraphColumns(
-        table, tuple(rows), cardinalities, tuple(column.name for column in used if column.kind == "text")
-    )
+    text_inputs = tuple(column.name for column in used if column.kind == "text")
+    return inputs, GraphColumns(numbers, tuple(rows), cardinalities, text_inputs)
 
 
-def date_places(schema: Schema) -> list[tuple[Column, int]]:
-    """Return the columns of dates with the place of the first of their numbers in the matrix of a table."""
-    found, start = [], sum(column.kind == "number" for column in schema.columns)
-    for column in schema.columns:
+def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
+    """Return what to feed a graph to have it predict the rows of a table."""
+    if _is_array(schema):
+        X = np.zeros((table.n_rows, len(schema.columns)))
+        X[:, _number_places(schema)] = table.matrix
+        return {ARRAY: X}
+    encoded = encoded_columns(schema)
+    fed: dict[str, NDArray[Any]] = {}
+    for column in (column for column in schema.columns if column.kind != "dropped"):
+        if column.kind == "text":
+            fed[column.name] = table.texts[encoded[column.name].texts[0]][:, None]
+            continue
+        values = table.matrix[:, list(encoded[column.name].matrix)]  # (n, 1), or (n, parts) of a date
         if column.kind == "date":
-            found.append((column, start))
-            start += len(column.parts)
-    return found
+            values = np.round(values[:, [column.parts.index("days")]] * 86400.0, 6)
+        elif column.kind == "category":
+            k = len(column.vocabulary)
+            unseen = "unseen " + max(column.vocabulary, key=len, default="")
+            known = np.array([*column.vocabulary, unseen, ""], dtype=object)
+            values = known[np.where(np.isnan(values), k + 1, values).astype(int)]
+        fed[column.name] = values
+    return fed
+
+
+def _is_array(schema: Schema) -> bool:
+    """Whether the input is one array of numbers without names."""
+    return not schema.named and all(column.kind in ("number", "dropped") for column in schema.columns)
+
+
+def _number_places(schema: Schema) -> list[int]:
+    return [i for i, column in enumerate(schema.columns) if column.kind == "number"]
+
+
+def _constants(schema: Schema) -> Floats:  # (p,)
+    """The number that each number of a table counts as where it is there; NaN for those that count as they are."""
+    encoded = encoded_columns(schema)
+    numeric = [column for column in schema.columns if column.kind in ("number", "date", "duration")]
+    constants = np.full(sum(len(encoded[column.name].matrix) for column in numeric), np.nan)
+    for column in numeric:
+        if column.constant is not None:
+            constants[encoded[column.name].matrix[0]] = column.constant
+    return constants
 
 
 def _date_parts(graph: Graph, x: str) -> dict[str, str]:
@@ -123,34 +149,6 @@ def _date_parts(graph: Graph, x: str) -> dict[str, str]:
         "weekday": rest(graph.add("Add", day, 3.0), 7.0),
         "hour": whole(seconds, 3600.0),
     }
-
-
-def input_values(schema: Schema, table: Table) -> dict[str, NDArray[Any]]:
-    """Return what to feed a graph to have it predict the rows of a table."""
-    numbers, codes = table.matrix[:, : table.n_numbers], table.matrix[:, table.n_numbers :]
-    used = [column for column in schema.columns if column.kind != "dropped"]
-    places = [i for i, column in enumerate(schema.columns) if column.kind == "number"]
-    if not schema.named and len(places) == len(used):
-        X = np.zeros((table.n_rows, len(schema.columns)))
-        X[:, places] = numbers
-        return {ARRAY: X}
-    fed: dict[str, NDArray[Any]] = {}
-    for i, column in enumerate(column for column in used if column.kind == "number"):
-        fed[column.name] = numbers[:, [i]]
-    for column, start in date_places(schema):
-        days = numbers[:, [start + column.parts.index("days")]]
-        fed[column.name] = np.round(days * 86400.0, 6)
-    durations = [column for column in used if column.kind == "duration"]
-    for column, values in zip(durations[::-1], numbers.T[::-1], strict=False):
-        fed[column.name] = values[:, None]
-    for j, column in enumerate(column for column in used if column.kind == "category"):
-        unseen = "unseen " + max(column.vocabulary, key=len, default="")
-        known = np.array([*column.vocabulary, unseen, ""], dtype=object)
-        k = len(column.vocabulary)
-        fed[column.name] = known[np.where(np.isnan(codes[:, [j]]), k + 1, codes[:, [j]]).astype(int)]
-    for column, text in zip((column for column in used if column.kind == "text"), table.texts, strict=True):
-        fed[column.name] = text[:, None]
-    return fed
 
 
 def encode(graph: Graph, columns: GraphColumns, encoder: Encoder, cache: dict[Any, str]) -> str:
@@ -203,8 +201,7 @@ def _codes(graph: Graph, columns: GraphColumns, chosen: Any) -> list[str]:
 
 def _rows_of(graph: Graph, table: NDArray[Any], rows: str) -> str:
     """Return the rows (n, m) of a table that a tensor (n, 1) names."""
-    flat = graph.add("Reshape", rows, np.array([-1]))
-    return graph.add("Gather", table, flat, attributes={"axis": 0})
+    return graph.add("Gather", table, graph.reshape(rows, -1), attributes={"axis": 0})
 
 
 def _generate(graph: Graph, columns: GraphColumns, generated: GeneratedFeatures) -> GraphColumns:
@@ -235,7 +232,7 @@ def _generate(graph: Graph, columns: GraphColumns, generated: GeneratedFeatures)
 
 
 def _clip(graph: Graph, x: str, step: Any, arrays: Any) -> str:
-    return graph.at_most(graph.at_least(x, arrays["low"]), arrays["high"])
+    return graph.clip(x, arrays["low"], arrays["high"])
 
 
 def _impute(graph: Graph, x: str, step: Any, arrays: Any) -> str:
@@ -269,9 +266,9 @@ def _quantile(graph: Graph, x: str, step: Any, arrays: Any) -> str:
         beyond = graph.add("Greater" if sign > 0 else "Less", graph.add("Add", x, sign * margin), end)
         found = graph.add("Where", graph.add("Or", reached, beyond), value, found)
     if normal:
-        inside = graph.at_most(graph.at_least(found, MARGIN - np.spacing(1)), 1 - (MARGIN - np.spacing(1)))
-        scores = graph.normal_quantile(inside)
-        found = graph.at_most(graph.at_least(scores, float(LOWEST)), float(HIGHEST))
+        edge = MARGIN - np.spacing(1)
+        scores = graph.normal_quantile(graph.clip(found, edge, 1 - edge))
+        found = graph.clip(scores, float(LOWEST), float(HIGHEST))
     return graph.add("Where", graph.add("IsNaN", x), np.nan, found)
 
 

@@ -1,4 +1,4 @@
-"""An ensemble as one ONNX file, which onnxruntime has computed the same predictions with before it counts.
+"""An ensemble as one ONNX file; it is written only if onnxruntime computes the same predictions with it.
 
 ::
 
@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from windvane.errors import InputError, WindvaneError, warn_user
-from windvane.export.onnx.columns import add_inputs, date_places, encode, input_values
+from windvane.errors import InputError, WindvaneError
+from windvane.evaluation.columns.importance import encoded_columns
+from windvane.export.onnx.columns import GraphColumns, add_inputs, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, Graph
 from windvane.export.onnx.models import obstacle, predict
-from windvane.export.selection import Language, SelectAgain, choose_members, column_obstacles
+from windvane.export.selection import ExportFormat, SelectAgain, choose_members, column_obstacles
 from windvane.persistence import Predictor
 from windvane.runtime.columns.dates import date_parts
 from windvane.runtime.columns.schema import Schema
@@ -49,8 +50,8 @@ _MAX_BYTES = 2**31 - 1  # what one file can hold
 def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Path, rows: Table | None = None) -> Path:
     """Write the ensemble as an ONNX file that was compared with the predictor, also on `rows`.
 
-    Members that a graph cannot express are replaced or left out, as by `plain.to_sklearn`. InputError if the table or
-    every member cannot be expressed, or the path is no new file; WindvaneError if the file computes something else.
+    Members that a graph cannot express are replaced or left out by `choose_members`. InputError if the table or every
+    member cannot be expressed, or the path is no new file; WindvaneError if the file computes something else.
     """
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
@@ -58,13 +59,7 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     file = Path(path)
     if file.suffix != ".onnx" or file.exists() or not file.parent.is_dir():
         raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .onnx, in a folder.")
-    obstacles = column_obstacles(predictor.schema, kinds=())
-    if not obstacles:
-        predictor, text, obstacles = choose_members(predictor, select_again, _LANGUAGE)
-        if text is not None:
-            warn_user(text)
-    if obstacles:
-        raise InputError(f"ONNX cannot express this model: {'; '.join(obstacles)}. export(folder) keeps every model.")
+    predictor = choose_members(predictor, select_again, _FORMAT)
     content = _build(predictor).SerializeToString()
     _compare(content, predictor, [_random_rows(predictor.schema), *([] if rows is None else [rows])])
     with replace_file(file) as part:
@@ -72,47 +67,24 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     return file
 
 
+def _table_obstacles(predictor: Predictor) -> list[str]:
+    return column_obstacles(predictor.schema, kinds=())
+
+
 def _family_obstacle(predictor: Predictor, family: str, models: Sequence[Any]) -> str | None:
     return next((reason for model in models if (reason := obstacle(model, family)) is not None), None)
 
 
-_LANGUAGE = Language("ONNX", _family_obstacle, _family_obstacle)
+_FORMAT = ExportFormat("ONNX", _table_obstacles, _family_obstacle, _family_obstacle)
 
 
 def _build(predictor: Predictor) -> Any:
     """Return the ONNX model of a predictor whose members can all be expressed."""
-    from onnx import TensorProto, checker, helper
+    from onnx import checker, helper
 
     graph = Graph()
     inputs, columns = add_inputs(graph, predictor.schema)
-    blend, encoded = None, dict[Any, str]()
-    for member, models in zip(predictor.ensemble.members, predictor.models, strict=True):
-        found = []
-        for model in models:
-            assert isinstance(model, FittedModel)
-            found.append(predict(graph, model, encode(graph, columns, model.encoder, encoded)))
-        share = graph.add("Mul", _average_folds(graph, predictor, found), member.weight)
-        blend = share if blend is None else graph.add("Add", blend, share)
-    assert blend is not None
-    taken = {one.name for one in inputs}
-
-    def value(name: str, kind: int, shape: list[Any]) -> Any:
-        while name in taken:  # by a column
-            name += "_"
-        return helper.make_tensor_value_info(name, kind, shape)
-
-    if predictor.classes is None:
-        outputs = [value("prediction", TensorProto.DOUBLE, [None])]
-        graph.add("Reshape", blend, np.array([-1]), output=outputs[0].name)
-    else:
-        labels = _labels(predictor.classes)
-        kinds = {"i": TensorProto.INT64, "b": TensorProto.BOOL, "f": TensorProto.DOUBLE}
-        kind = kinds.get(labels.dtype.kind, TensorProto.STRING)
-        outputs = [value("probabilities", TensorProto.DOUBLE, [None, len(labels)]), value("label", kind, [None])]
-        graph.add("Identity", _calibrate(graph, predictor, blend), output=outputs[0].name)
-        values = _decision_values(graph, predictor, outputs[0].name)
-        chosen = graph.add("ArgMax", values, attributes={"axis": 1, "keepdims": 0})
-        graph.add("Gather", labels, chosen, output=outputs[1].name)
+    outputs = _add_outputs(graph, predictor, _blend(graph, predictor, columns), {one.name for one in inputs})
     model = helper.make_model(
         helper.make_graph(graph.nodes, "windvane", inputs, outputs, graph.constants),
         producer_name="windvane",
@@ -130,6 +102,44 @@ def _build(predictor: Predictor) -> Any:
         )
     checker.check_model(model)
     return model
+
+
+def _blend(graph: Graph, predictor: Predictor, columns: GraphColumns) -> str:
+    """Add all models and their weighted average."""
+    blend, encoded = None, dict[Any, str]()
+    for member, models in zip(predictor.ensemble.members, predictor.models, strict=True):
+        found = []
+        for model in models:
+            assert isinstance(model, FittedModel)
+            found.append(predict(graph, model, encode(graph, columns, model.encoder, encoded)))
+        share = graph.add("Mul", _average_folds(graph, predictor, found), member.weight)
+        blend = share if blend is None else graph.add("Add", blend, share)
+    assert blend is not None
+    return blend
+
+
+def _add_outputs(graph: Graph, predictor: Predictor, blend: str, taken: set[str]) -> list[Any]:
+    """Add the outputs, whose names are not `taken` by inputs: a number, or probabilities and a label."""
+    from onnx import TensorProto, helper
+
+    def output(name: str, kind: int, shape: list[Any]) -> Any:
+        while name in taken:
+            name += "_"
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    if predictor.classes is None:
+        number = output("prediction", TensorProto.DOUBLE, [None])
+        graph.add("Reshape", blend, np.array([-1]), output=number.name)
+        return [number]
+    labels = _labels(predictor.classes)
+    kinds = {"i": TensorProto.INT64, "b": TensorProto.BOOL, "f": TensorProto.DOUBLE}
+    probabilities = output("probabilities", TensorProto.DOUBLE, [None, len(labels)])
+    label = output("label", kinds.get(labels.dtype.kind, TensorProto.STRING), [None])
+    graph.add("Identity", _calibrate(graph, predictor, blend), output=probabilities.name)
+    values = _decision_values(graph, predictor, probabilities.name)
+    chosen = graph.add("ArgMax", values, attributes={"axis": 1, "keepdims": 0})
+    graph.add("Gather", labels, chosen, output=label.name)
+    return [probabilities, label]
 
 
 def _average_folds(graph: Graph, predictor: Predictor, found: list[str]) -> str:
@@ -161,7 +171,7 @@ def _calibrate(graph: Graph, predictor: Predictor, blend: str) -> str:
         return graph.concat([graph.add("Sub", 1.0, second), second])
     if ensemble.temperature == 1.0:
         return blend
-    logs = graph.add("Log", graph.at_most(graph.at_least(blend, 1e-15), 1.0))
+    logs = graph.add("Log", graph.clip(blend, 1e-15, 1.0))
     return graph.softmax(graph.add("Div", logs, ensemble.temperature))
 
 
@@ -184,11 +194,12 @@ def _random_rows(schema: Schema) -> Table:
     matrix = np.hstack([numbers, codes])
     matrix[rng.random(matrix.shape) < 0.1] = np.nan
     matrix = np.vstack([example.matrix, matrix])
-    for column, start in date_places(schema):  # whose numbers go together
+    encoded = encoded_columns(schema)
+    for column in (column for column in schema.columns if column.kind == "date"):  # whose numbers go together
         seconds = rng.integers(-(10**9), 4 * 10**9, len(matrix)).astype("datetime64[s]")
         seconds[rng.random(len(matrix)) < 0.1] = np.datetime64("NaT", "s")
         parts = date_parts(seconds.astype("datetime64[us]"))
-        matrix[:, start : start + len(column.parts)] = np.column_stack([parts[part] for part in column.parts])
+        matrix[:, list(encoded[column.name].matrix)] = np.column_stack([parts[part] for part in column.parts])
     texts = tuple(
         np.array(_ODD_TEXTS, dtype=object)[rng.integers(0, len(_ODD_TEXTS), len(matrix))] for _ in example.texts
     )

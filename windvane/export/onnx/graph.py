@@ -5,6 +5,7 @@ All arithmetic is in double precision, as that of windvane is. Shapes: n rows, q
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,6 +88,14 @@ class Graph:
         """Take some columns of (n, q)."""
         return self.add("Gather", x, np.asarray(columns, dtype=np.int64), attributes={"axis": 1})
 
+    def slice(self, x: str, start: int, end: int | None) -> str:
+        """Take the columns from `start` to before `end` of (n, q)."""
+        ends = np.array([sys.maxsize if end is None else end])
+        return self.add("Slice", x, np.array([start]), ends, np.array([1]))
+
+    def reshape(self, x: str, *shape: int) -> str:
+        return self.add("Reshape", x, np.array(shape))
+
     def concat(self, parts: Sequence[str]) -> str:
         """Put matrices side by side."""
         return parts[0] if len(parts) == 1 else self.add("Concat", *parts, attributes={"axis": 1})
@@ -115,7 +124,7 @@ class Graph:
         outputs = [value(goes_on, TensorProto.BOOL, []), value(joined, TensorProto.STRING, [None])]
         body = helper.make_graph(nodes, self._name(), inputs, outputs)
         length = self.add("Gather", self.add("Shape", pieces), 1)
-        start = self.add("Reshape", self.columns(pieces, [-1]), np.array([-1]))
+        start = self.reshape(self.columns(pieces, [-1]), -1)
         return self.add("Loop", length, "", start, attributes={"body": body})
 
     def sum(self, x: str, axis: int, *, keep: bool) -> str:
@@ -135,9 +144,13 @@ class Graph:
         high = high if isinstance(high, str) else self.constant(high)
         return self.add("Where", self.add("Greater", x, high), high, x)
 
+    def clip(self, x: str, low: Any, high: Any) -> str:
+        """Cut off below and above; NaN stays NaN."""
+        return self.at_most(self.at_least(x, low), high)
+
     def single(self, x: str) -> str:
         """Round to single precision and back; what is beyond its range is cut off."""
-        return self.cast(self.cast(self.at_most(self.at_least(x, -_SINGLE), _SINGLE), "float"), "double")
+        return self.cast(self.cast(self.clip(x, -_SINGLE, _SINGLE), "float"), "double")
 
     def softmax(self, x: str) -> str:
         return self.add("Softmax", x, attributes={"axis": 1})
@@ -171,13 +184,13 @@ class Graph:
         """Interpolate column by column between knots (m, p), ascending, and values (m, p); constant beyond the ends."""
         m = len(knots)
         last = self.add("Sub", self.count_below(x, knots, or_equal=True), 1.0)
-        left = self.at_most(self.at_least(last, 0.0), float(max(m - 2, 0)))
+        left = self.clip(last, 0.0, float(max(m - 2, 0)))
         right = self.add("Min", self.add("Add", left, 1.0), float(m - 1))
         start, value = self.pick(knots, left), self.pick(values, left)
         width = self.add("Sub", self.pick(knots, right), start)
         is_wide = self.add("Greater", width, 0.0)
         share = self.add("Div", self.add("Sub", x, start), self.add("Where", is_wide, width, 1.0))
-        share = self.add("Where", is_wide, self.at_most(self.at_least(share, 0.0), 1.0), 0.0)
+        share = self.add("Where", is_wide, self.clip(share, 0.0, 1.0), 0.0)
         return self.add("Add", value, self.add("Mul", share, self.add("Sub", self.pick(values, right), value)))
 
     def normal_quantile(self, level: str) -> str:

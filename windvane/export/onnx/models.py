@@ -8,15 +8,7 @@ from typing import Any
 import numpy as np
 
 from windvane.export.onnx.graph import Graph
-from windvane.export.onnx.trees import (
-    XGBOOST_LOG_LINKS,
-    Trees,
-    of_catboost,
-    of_forest,
-    of_histograms,
-    of_lightgbm,
-    of_xgboost,
-)
+from windvane.export.onnx.trees import XGBOOST_LOG_LINKS, of_catboost, of_forest, of_histograms, of_lightgbm, of_xgboost
 from windvane.export.realmlp import embedding_matrices
 from windvane.models.boosting.boosting_family import LOG_LINKS
 from windvane.runtime.models.realmlp import CLIP, SELU_ALPHA, SELU_SCALE
@@ -139,8 +131,7 @@ def _realmlp(graph: Graph, model: Any, x: str) -> str:
         z = graph.affine(up, parts[f"weights_{i}"], parts[f"bias_{i}"])
     if model.output.n_classes:
         return graph.softmax(z)
-    low, high = model.limits
-    return _number(graph, model.output, graph.at_most(graph.at_least(z, low), high))
+    return _number(graph, model.output, graph.clip(z, *model.limits))
 
 
 def _sklearn(graph: Graph, model: Any, x: str) -> str:
@@ -150,18 +141,14 @@ def _sklearn(graph: Graph, model: Any, x: str) -> str:
     return _number(graph, model.output, found)
 
 
-def _histograms(estimator: Any) -> tuple[Trees, Any]:
-    return of_histograms(estimator._predictors), np.asarray(estimator._baseline_prediction, dtype=float).ravel()
-
-
 def _histogram_classifier(graph: Graph, estimator: Any, x: str) -> str:
-    trees, baseline = _histograms(estimator)
-    return _of_logits(graph, graph.add("Add", trees.sum(graph, x), baseline), trees.n_values)
+    return _of_logits(graph, _histogram_regressor(graph, estimator, x), len(estimator._predictors[0]))
 
 
 def _histogram_regressor(graph: Graph, estimator: Any, x: str) -> str:
-    trees, baseline = _histograms(estimator)
-    return graph.add("Add", trees.sum(graph, x), baseline)
+    """The scores of a classifier, or numbers."""
+    baseline = np.asarray(estimator._baseline_prediction, dtype=float).ravel()
+    return graph.add("Add", of_histograms(estimator._predictors).sum(graph, x), baseline)
 
 
 def _sgd_regressor(graph: Graph, estimator: Any, x: str) -> str:
@@ -174,7 +161,7 @@ def _sgd_classifier(graph: Graph, estimator: Any, x: str) -> str:
     if estimator.loss == "log_loss":
         found = graph.add("Sigmoid", scores)
     else:
-        found = graph.add("Div", graph.add("Add", graph.at_most(graph.at_least(scores, -1.0), 1.0), 1.0), 2.0)
+        found = graph.add("Div", graph.add("Add", graph.clip(scores, -1.0, 1.0), 1.0), 2.0)
     if len(estimator.classes_) == 2:
         return graph.concat([graph.add("Sub", 1.0, found), found])
     total = graph.sum(found, 1, keep=True)

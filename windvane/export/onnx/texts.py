@@ -48,7 +48,7 @@ def _weigh(graph: Graph, text: str, step: Any) -> str:
     by_word = step["analyzer"] == "word"
     expression = _word_expression() if by_word else f"[^{_class_of(str.isspace)}]+"
     words = _tokenize(graph, text, expression, longest)  # (n, t)
-    distinct, place = graph.unique(graph.add("Reshape", words, np.array([-1])))  # (u,), (n * t,)
+    distinct, place = graph.unique(graph.reshape(words, -1))  # (u,), (n * t,)
     lowered = _lower(graph, _tokenize(graph, distinct, None, 1), "i" if by_word else _DOTTED_I.lower())  # (u,)
     if by_word:
         pieces = graph.add("Reshape", graph.add("Gather", lowered, place), graph.add("Shape", words))  # (n, t)
@@ -56,7 +56,7 @@ def _weigh(graph: Graph, text: str, step: Any) -> str:
     else:
         framed = graph.add("StringConcat", graph.add("StringConcat", graph.constant(" "), lowered), graph.constant(" "))
         bucket, there = _hash(graph, _tokenize(graph, framed, None, longest), step, "")  # (u, q)
-        there = graph.add("And", there, graph.add("Reshape", _is_text(graph, lowered), np.array([-1, 1])))
+        there = graph.add("And", there, graph.reshape(_is_text(graph, lowered), -1, 1))
         n = graph.add("Shape", text, attributes={"end": 1})
         rows = graph.add("Concat", n, np.array([-1]), attributes={"axis": 0})
         bucket, counted = (graph.add("Reshape", graph.add("Gather", one, place), rows) for one in (bucket, there))
@@ -84,8 +84,7 @@ def _terms(graph: Graph, pieces: str, lengths: tuple[int, int], between: str) ->
     shortest, longest = lengths
     for length in range(1, longest + 1):
         if length > 1:
-            last = graph.add("Slice", pieces, np.array([length - 1]), np.array([sys.maxsize]), np.array([1]))
-            joined = graph.add("Slice", joined, np.array([0]), np.array([-1]), np.array([1]))
+            last, joined = graph.slice(pieces, length - 1, None), graph.slice(joined, 0, -1)
             if between:
                 joined = graph.add("StringConcat", joined, graph.constant(between))
             joined = graph.add("StringConcat", joined, last)
@@ -96,10 +95,10 @@ def _terms(graph: Graph, pieces: str, lengths: tuple[int, int], between: str) ->
 def _tokenize(graph: Graph, texts: str, expression: str | None, n_blank: int) -> str:
     """Take texts apart into what an expression matches, or into characters: (r, q), with so many blanks at the end."""
     how: dict[str, Any] = {"separators": [""]} if expression is None else {"tokenexp": expression}
-    flat = graph.add("Reshape", texts, np.array([-1]))
+    flat = graph.reshape(texts, -1)
     attributes = how | {"mark": 0, "mincharnum": 1, "pad_value": ""}
     found = graph.add("Tokenizer", flat, attributes=attributes, domain=RUNTIME)
-    blank = _look_up(graph, graph.add("Reshape", flat, np.array([-1, 1])), {"": ""}, "")
+    blank = _look_up(graph, graph.reshape(flat, -1, 1), {"": ""}, "")
     return graph.concat([found, *[blank] * n_blank])
 
 
@@ -113,8 +112,7 @@ def _lower(graph: Graph, characters: str, dotted_i: str) -> str:
 
     cased = has(_CASED)
     no = graph.add("And", graph.columns(cased, [0]), np.array(False))  # (u, 1)
-    before = graph.concat([no, graph.add("Slice", cased, np.array([0]), np.array([-1]), np.array([1]))])
-    after = graph.concat([graph.add("Slice", cased, np.array([1]), np.array([sys.maxsize]), np.array([1])), no])
+    before, after = graph.concat([no, graph.slice(cased, 0, -1)]), graph.concat([graph.slice(cased, 1, None), no])
     ends = graph.add("And", graph.add("And", has(_IS_SIGMA), before), graph.add("Not", after))
     changed = _look_up(graph, characters, {**lower, _DOTTED_I: dotted_i}, "")
     lowered = graph.add("Where", has(_CHANGES), changed, characters)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,18 @@ from windvane.runtime.columns.table import Floats
 from windvane.runtime.models.trees import TreeArrays
 
 XGBOOST_LOG_LINKS = ("count:poisson", "reg:tweedie")  # objectives
-AT_MOST, BELOW, GREATER, MEMBER = 0, 1, 3, 6  # modes of a node; a row goes to its true side where the comparison holds
+AT_MOST, BELOW, GREATER, MEMBER = 0, 1, 3, 6  # modes of a node: how a feature is compared with its split
+
+
+class Branch(NamedTuple):
+    """An inner node; a row goes to its true side where the comparison holds."""
+
+    feature: int
+    mode: int
+    split: Any  # a number; the set of a MEMBER node
+    missing_true: bool  # whether missing values go to the true side
+    true_side: Any
+    false_side: Any
 
 
 @dataclass
@@ -40,12 +51,10 @@ class Trees:
     def __post_init__(self) -> None:
         self.constant = np.zeros(self.n_values)
 
-    def add(self, root: Any, branch_of: Callable[[Any], Any], leaf_of: Callable[[Any], Sequence[float]]) -> None:
-        """Add a tree.
-
-        `branch_of` a node is (feature, mode, split or set, whether a missing value is true, true side, false side), or
-        None for a leaf.
-        """
+    def add(
+        self, root: Any, branch_of: Callable[[Any], Branch | None], leaf_of: Callable[[Any], Sequence[float]]
+    ) -> None:
+        """Add a tree, by what a node is: a branch (None for a leaf), and the k numbers of a leaf."""
         if branch_of(root) is None:
             self.constant += np.asarray(leaf_of(root))
             return
@@ -63,16 +72,14 @@ class Trees:
                 self.leaves.append(leaf_of(node))
                 self.tree_of_leaf.append(len(self.roots) - 1)
                 continue
-            feature, mode, split, missing_true, true_side, false_side = branch
-            if mode == MEMBER:
-                self.members += [*split, np.nan]
-                split = 0.0
-            self.feature.append(feature)
-            self.mode.append(mode)
-            self.split.append(split)
-            self.missing_true.append(missing_true)
+            if branch.mode == MEMBER:
+                self.members += [*branch.split, np.nan]
+            self.feature.append(branch.feature)
+            self.mode.append(branch.mode)
+            self.split.append(0.0 if branch.mode == MEMBER else branch.split)
+            self.missing_true.append(branch.missing_true)
             self.children.append((0, False, 0, False))
-            waiting += [(false_side, place, False), (true_side, place, True)]
+            waiting += [(branch.false_side, place, False), (branch.true_side, place, True)]
 
     def sum(self, graph: Graph, x: str) -> str:
         """Add the trees to a graph: (n, k) of features (n, q)."""
@@ -153,22 +160,23 @@ def of_lightgbm(booster: Any, best_iteration: int) -> tuple[Trees, str]:
     k = int(content["num_tree_per_iteration"])
     trees = Trees(k)
 
-    def branch_of(node: Any) -> Any:
+    def branch_of(node: Any) -> Branch | None:
         if "split_index" not in node:
             return None
         sides = (node["left_child"], node["right_child"])
         if node["decision_type"] == "==":
-            return (node["split_feature"], MEMBER, [float(c) for c in node["threshold"].split("||")], False, *sides)
+            members = [float(code) for code in node["threshold"].split("||")]
+            return Branch(node["split_feature"], MEMBER, members, False, *sides)
         assert node["decision_type"] == "<=" and node["missing_type"] in ("None", "NaN")
         threshold = float(node["threshold"])
         # Without missing values in training a missing one is 0.
         missing_true = node["default_left"] if node["missing_type"] == "NaN" else threshold >= 0
-        return node["split_feature"], AT_MOST, threshold, bool(missing_true), *sides
+        return Branch(node["split_feature"], AT_MOST, threshold, bool(missing_true), *sides)
 
     for i, tree in enumerate(content["tree_info"]):
 
         def leaf_of(node: Any, place: int = i % k) -> list[float]:
-            return [node["leaf_value"] if j == place else 0.0 for j in range(k)]
+            return _one_of(k, place, node["leaf_value"])
 
         trees.add(tree["tree_structure"], branch_of, leaf_of)
     return trees, content["objective"]
@@ -180,24 +188,23 @@ def of_catboost(booster: Any, best_iteration: int, n_values: int) -> tuple[Trees
         path = Path(folder) / "model.json"
         booster.save_model(str(path), format="json")
         content = json.loads(path.read_text(encoding="utf-8"))
-    treatments = {
-        one["flat_feature_index"]: one["nan_value_treatment"] for one in content["features_info"]["float_features"]
-    }
-    places = {one["feature_index"]: one["flat_feature_index"] for one in content["features_info"]["float_features"]}
+    features = content["features_info"]["float_features"]
+    treatments = {one["flat_feature_index"]: one["nan_value_treatment"] for one in features}
+    places = {one["feature_index"]: one["flat_feature_index"] for one in features}
     scale, bias = content["scale_and_bias"]
     trees = Trees(n_values)
     for tree in content["oblivious_trees"][:best_iteration]:
         splits, depth = tree["splits"] or [], len(tree["splits"] or [])
         values = (np.asarray(tree["leaf_values"]) * scale).reshape(-1, n_values).tolist()
 
-        def branch_of(node: tuple[int, int], splits: Any = splits, depth: int = depth) -> Any:
+        def branch_of(node: tuple[int, int], splits: Any = splits, depth: int = depth) -> Branch | None:
             level, leaf = node  # splits above, and the bits of those that were passed
             if level == depth:
                 return None
             feature = places[splits[level]["float_feature_index"]]
             passed = (level + 1, leaf | 1 << level)
             border = float(np.float32(splits[level]["border"]))
-            return feature, GREATER, border, treatments[feature] == "AsTrue", passed, (level + 1, leaf)
+            return Branch(feature, GREATER, border, treatments[feature] == "AsTrue", passed, (level + 1, leaf))
 
         def leaf_of(node: tuple[int, int], values: list[list[float]] = values) -> list[float]:
             return values[node[1]]
@@ -220,18 +227,18 @@ def of_xgboost(booster: Any) -> tuple[Trees, Floats, str]:
             for i, node in enumerate(tree["categories_nodes"])
         }
 
-        def branch_of(node: int, tree: Any = tree, sets: Any = sets) -> Any:
+        def branch_of(node: int, tree: Any = tree, sets: Any = sets) -> Branch | None:
             left, right = tree["left_children"][node], tree["right_children"][node]
             if left < 0:
                 return None
             feature, missing_left = tree["split_indices"][node], bool(tree["default_left"][node])
             if node in sets:  # those of the set go right
-                return feature, MEMBER, sets[node], not missing_left, right, left
-            return feature, BELOW, float(np.float32(tree["split_conditions"][node])), missing_left, left, right
+                return Branch(feature, MEMBER, sets[node], not missing_left, right, left)
+            split = float(np.float32(tree["split_conditions"][node]))
+            return Branch(feature, BELOW, split, missing_left, left, right)
 
         def leaf_of(node: int, tree: Any = tree, place: int = place) -> list[float]:
-            value = float(np.float32(tree["split_conditions"][node]))
-            return [value if j == place else 0.0 for j in range(k)]
+            return _one_of(k, place, float(np.float32(tree["split_conditions"][node])))
 
         trees.add(0, branch_of, leaf_of)
     return trees, _link(base, objective), objective
@@ -252,21 +259,21 @@ def of_histograms(predictors: Sequence[Sequence[Any]]) -> Trees:
         for place, predictor in enumerate(iteration):
             nodes = predictor.nodes
 
-            def branch_of(i: int, nodes: Any = nodes) -> Any:
+            def branch_of(i: int, nodes: Any = nodes) -> Branch | None:
                 node = nodes[i]
                 if node["is_leaf"]:
                     return None
+                split, missing_left = float(node["num_threshold"]), bool(node["missing_go_to_left"])
                 sides = (int(node["left"]), int(node["right"]))
-                return (
-                    int(node["feature_idx"]),
-                    AT_MOST,
-                    float(node["num_threshold"]),
-                    bool(node["missing_go_to_left"]),
-                    *sides,
-                )
+                return Branch(int(node["feature_idx"]), AT_MOST, split, missing_left, *sides)
 
             def leaf_of(i: int, nodes: Any = nodes, place: int = place) -> list[float]:
-                return [float(nodes[i]["value"]) if j == place else 0.0 for j in range(k)]
+                return _one_of(k, place, float(nodes[i]["value"]))
 
             trees.add(0, branch_of, leaf_of)
     return trees
+
+
+def _one_of(k: int, place: int, value: float) -> list[float]:
+    """Return k numbers, zero but for one."""
+    return [value if j == place else 0.0 for j in range(k)]

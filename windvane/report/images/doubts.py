@@ -12,7 +12,7 @@ from windvane.errors import some_of
 from windvane.evaluation.predictions import Predictions
 from windvane.pages.html_builder import Html, Section, figure, note, paragraph, table
 from windvane.pages.texts import counted
-from windvane.report.images.overview import evaluated_images
+from windvane.report.images.overview import evaluated_images, image_names
 from windvane.report.report_data import ReportData
 from windvane.runtime.images import Pixels
 from windvane.search.problem import Problem
@@ -68,13 +68,17 @@ def _copies(data: ReportData) -> list[Html]:
     """The training images that look the same, and the test images that look like one of them."""
     problem, test = data.problem, data.test
     assert problem is not None
-    columns = [problem.table.images, None if test is None else test.table.take(test.rows).images]
+    target, uses = problem.target, _uses(problem)
+    names = image_names(data, np.arange(problem.task.n_rows), is_test=False)
+    columns = [problem.table.images]
+    if test is not None:
+        target, uses = np.append(target, test.target), np.append(uses, np.full(len(test), TEST))
+        names += image_names(data, test.rows, is_test=True)
+        columns.append(test.table.take(test.rows).images)
     pixels = [image for column in columns if column is not None for image in column.each()][:MAX_COMPARED]
     clusters = find_copies(pixels)
     if not clusters:
         return [paragraph(f"No two of {len(pixels):,} images look the same.")]
-    target = problem.target if test is None else np.append(problem.target, test.target)
-    uses = np.append(_uses(problem), np.full(len(target) - len(problem.target), TEST))
     differ = [len(np.unique(target[cluster])) > 1 for cluster in clusters]
     words = (
         f"{sum(map(len, clusters)):,} of {len(pixels):,} images look like another one, in "
@@ -87,9 +91,9 @@ def _copies(data: ReportData) -> list[Html]:
         images = "images look" if n_leaked > 1 else "image looks"
         leak = f"{n_leaked:,} test {images} like training images, so the test score is optimistic."
         content.insert(0, note(leak, "warn"))
-    names = [*_named(data.image_names, len(problem.target)), *_named(data.test_names, len(target))]
     shown = sorted(range(len(clusters)), key=lambda i: (not differ[i], i))[:MAX_COPIES]
-    rows = [_row(clusters[i], pixels, names, [data.labels[code] for code in target], uses) for i in shown]
+    labels = [data.labels[code] for code in target]
+    rows = [_row(clusters[i], pixels, names, labels, uses) for i in shown]
     title = "Images that look the same"
     more = len(clusters) > len(rows)
     caption = f"{len(rows)} of {len(clusters):,} groups, those with different labels first." if more else ""
@@ -111,11 +115,6 @@ def _row(
         ", ".join(sorted({labels[i] for i in cluster})),
         " and ".join(sorted({str(uses[i]) for i in cluster})),
     ]
-
-
-def _named(names: Sequence[str], n: int) -> list[str]:
-    """The names of n images, numbers where they are unknown."""
-    return [*names[:n], *(f"image {i}" for i in range(len(names), n))]
 
 
 def _uses(problem: Problem) -> NDArray[np.str_]:  # (n,)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from windvane.errors import InputError
 from windvane.pages.html_builder import Section, paragraph
 from windvane.report.report_data import ReportData
-from windvane.runtime.columns.table import PIXELS, Floats
+from windvane.runtime.columns.table import PIXELS, Floats, Integers
 from windvane.runtime.images import Pixels
 from windvane.runtime.models.linear import FittedLinear
 
@@ -19,26 +19,27 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from windvane.inspect.saliency import SaliencyMaps
+    from windvane.vision.recipe import Recipe
     from windvane.vision.report.classification import EvaluatedImages
 
 MAX_SECONDS = 8.0  # for both sections
 N_EXAMPLES = 4  # wrong ones, and correct ones
 N_INSPECTED = 64
-MIN_PLACES = 16  # of the maps: fewer show little
+MIN_PLACES = 16  # of a map: fewer show little
 SIDE = 120  # of each half of a picture, in pixels
 WARM = np.array([255, 120, 0])  # the color of places that count
 
 
 @dataclass(frozen=True)
 class _Explained:
-    """A model of the ensemble, as networks."""
+    """A model of the ensemble as a network."""
 
     name: str
-    scores: nn.Module  # from `inputs(pixels)` to scores of classes before the softmax
-    network: nn.Module  # from `normalized(pixels)`; the same where the whole network was trained
-    model: Any  # the trained network, or the frozen one
+    scores: nn.Module  # from images to the scores of classes before the softmax
+    network: nn.Module  # takes `_normalized` images; it is `scores` where the whole network was trained
+    recipe: Recipe  # of the network
     size: int  # of the images that the network sees, in pixels
-    reads_pixels: bool  # whether `scores` takes pixels from 0 to 255 as they are kept
+    reads_pixels: bool  # whether `scores` takes images as they are kept, pixels from 0 to 255
 
 
 def inside_sections(data: ReportData, one: EvaluatedImages) -> list[Section]:
@@ -71,14 +72,14 @@ def _heaviest(data: ReportData) -> _Explained | None:
         name, model = f"{member.family} #{member.number} (weight {member.weight:.0%})", models[0]
         trained = getattr(model, "model", None)
         if trained is not None and hasattr(trained, "network"):
-            return _Explained(name, trained.network, trained.network, trained, trained.recipe.image_size, False)
+            return _Explained(name, trained.network, trained.network, trained.recipe, trained.recipe.image_size, False)
         view = reader.views[-1]
         if isinstance(model, FittedLinear) and view.weights != PIXELS and is_expressible(model):
             if len(model.output.classes) not in (0, model.output.n_classes):
                 continue  # its training set lacked a class
             frozen = reader.extractor.network(view.weights)
             name += f" on features of {view.weights}"
-            return _Explained(name, FeatureScores(model, reader).eval(), frozen.network, frozen, view.size, True)
+            return _Explained(name, FeatureScores(model, reader).eval(), frozen.network, frozen.recipe, view.size, True)
     return None
 
 
@@ -115,7 +116,7 @@ def _examples(found: _Explained, one: EvaluatedImages) -> Section | None:
     return Section(title, [paragraph(words), gallery(shots, label=title, side=2 * SIDE)])
 
 
-def _saliency(found: _Explained, pixels: Pixels, classes: Any) -> SaliencyMaps:
+def _saliency(found: _Explained, pixels: Pixels, classes: Integers) -> SaliencyMaps:
     """Attention rollout where the network attends, else Grad-CAM."""
     import torch
 
@@ -138,9 +139,9 @@ def _normalized(found: _Explained, pixels: Pixels) -> Tensor:
     from windvane.vision.augment.batch import normalize
 
     dataset = ImageDataset(tuple(pixels), None, (), ("",) * len(pixels))
-    squares = dataset.load_array(found.size, center=not found.reads_pixels and found.model.recipe.crops_center)
+    squares = dataset.load_array(found.size, center=not found.reads_pixels and found.recipe.crops_center)
     device = next(found.network.parameters()).device
-    return normalize(torch.from_numpy(squares).permute(0, 3, 1, 2).to(device), found.model.recipe)
+    return normalize(torch.from_numpy(squares).permute(0, 3, 1, 2).to(device), found.recipe)
 
 
 def _beside(image: Pixels, share: Floats) -> Pixels:  # (SIDE, 2 * SIDE, 3)

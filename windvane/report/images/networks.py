@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from windvane.errors import WindvaneError
 from windvane.models.image_network import FineTune, FromScratch, NetworkTraining, read_training
 from windvane.pages.html_builder import Html, Section, bullet_list, details, note, number, paragraph, table, tag
 from windvane.report.report_data import ReportData
 from windvane.search.trial import Trial
-
-if TYPE_CHECKING:
-    from windvane.vision.advice import Advice
 
 MAX_TRIALS = 20  # of the table
 
@@ -23,7 +18,6 @@ class TrainedNetwork:
     """A trial that trained a network, of which the first fold is shown."""
 
     trial: Trial
-    folder: Path
     training: NetworkTraining
 
     @property
@@ -36,10 +30,11 @@ def networks_section(data: ReportData) -> Section | None:
     networks = _trained_networks(data)
     if not networks:
         return None
-    first_of_family = {one.trial.family: one for one in reversed(networks)}.values()
-    shown = sorted(first_of_family, key=lambda one: one.trial.loss)
+    best_of_family: dict[str, TrainedNetwork] = {}
+    for one in networks:
+        best_of_family.setdefault(one.trial.family, one)
     content: list[Html] = []
-    for one in shown:
+    for one in best_of_family.values():
         content += _training(one, data, networks)
     rows = [_row(one) for one in networks[:MAX_TRIALS]]
     header = ["network", "model", "AugReg level", "pixels", "epochs", "best epoch", "validation accuracy", "log loss"]
@@ -58,7 +53,7 @@ def _trained_networks(data: ReportData) -> list[TrainedNetwork]:
             continue
         folder = data.directory.checkpoint(trial.number, trial.checkpoint) / "fold_0"
         try:
-            found.append(TrainedNetwork(trial, folder, read_training(folder)))
+            found.append(TrainedNetwork(trial, read_training(folder)))
         except WindvaneError:
             continue  # its other figures are on the page
     return found
@@ -81,30 +76,24 @@ def _training(one: TrainedNetwork, data: ReportData, networks: list[TrainedNetwo
 
 
 def _advice_sentences(one: TrainedNetwork, data: ReportData) -> list[str]:
-    """The advised AugReg level beside that of the recipe, and why."""
-    recipe, advice = one.training.recipe, _advice(one, data)
-    if advice is None:
-        return []
-    same = "as advised" if advice.level == recipe.augreg else f"where {advice.level} is advised"
-    chosen = f"AugReg level {recipe.augreg}, {same}: {advice.reasons['level']}"
-    if advice.level != recipe.augreg:
-        chosen += " The search evaluates other levels, too; validation images choose."
-    return [chosen]
-
-
-def _advice(one: TrainedNetwork, data: ReportData) -> Advice | None:
+    """The advised AugReg level beside that of the recipe, and why; nothing of a network that cannot be created."""
     from windvane.vision.advice import advise
     from windvane.vision.networks.create import create_model
     from windvane.vision.networks.profiling import count_parameters
 
     assert data.problem is not None
-    training = one.training
+    recipe = one.training.recipe
     try:
-        n_params = count_parameters(create_model(training.recipe, data.task.n_classes))
+        n_params = count_parameters(create_model(recipe, data.task.n_classes))
     except WindvaneError:
-        return None
-    epochs = training.recipe.epochs or training.history[-1].epoch
-    return advise(len(data.problem.folds[0].train), n_params, epochs, training.recipe.weights is not None)
+        return []
+    epochs = recipe.epochs or one.training.history[-1].epoch
+    advice = advise(len(data.problem.folds[0].train), n_params, epochs, recipe.weights is not None)
+    same = "as advised" if advice.level == recipe.augreg else f"where {advice.level} is advised"
+    chosen = f"AugReg level {recipe.augreg}, {same}: {advice.reasons['level']}"
+    if advice.level != recipe.augreg:
+        chosen += " The search evaluates other levels, too; validation images choose."
+    return [chosen]
 
 
 def _alarms(one: TrainedNetwork, networks: list[TrainedNetwork]) -> list[Html]:

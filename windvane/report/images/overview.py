@@ -11,7 +11,7 @@ from windvane.evaluation.predictions import Predictions
 from windvane.pages.html_builder import Section, paragraph
 from windvane.report.data_section import class_figure
 from windvane.report.report_data import ReportData
-from windvane.runtime.columns.table import PIXELS, FeatureView
+from windvane.runtime.columns.table import PIXELS, FeatureView, Integers
 
 if TYPE_CHECKING:
     from windvane.vision.report.classification import EvaluatedImages
@@ -48,14 +48,15 @@ def evaluated_images(data: ReportData, predictions: Predictions) -> EvaluatedIma
     if images is None:
         return None
     pixels = tuple(images.pixels[place] for place in images.rows[predictions.rows].tolist())
-    names = tuple(image_names(data, predictions))
-    dataset = ImageDataset(pixels, predictions.target, tuple(data.labels), names)
+    names = image_names(data, predictions.rows, is_test=predictions.is_test)
+    dataset = ImageDataset(pixels, predictions.target, tuple(data.labels), tuple(names))
     return EvaluatedImages(dataset, np.asarray(predictions.prediction), not predictions.is_test)
 
 
-def image_names(data: ReportData, predictions: Predictions) -> list[str]:
-    known = data.test_names if predictions.is_test else data.image_names
-    return [known[row] if row < len(known) else f"image {row}" for row in predictions.rows.tolist()]
+def image_names(data: ReportData, rows: Integers, *, is_test: bool) -> list[str]:
+    """Return the names of images by their row; numbers where they are unknown."""
+    known = data.test_names if is_test else data.image_names
+    return [known[row] if row < len(known) else f"image {row}" for row in rows.tolist()]
 
 
 def examples_section(one: EvaluatedImages) -> Section:
