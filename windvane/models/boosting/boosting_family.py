@@ -15,6 +15,7 @@ from windvane.models.search_space import choice
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Table
+from windvane.runtime.models.boosters import FittedBooster
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.serialization import check_digest, digest
 
@@ -44,7 +45,7 @@ class BoostingFamily(BaseFamily):
 class BoostingModel(BaseModel):
     """One booster being trained."""
 
-    fitted_type: ClassVar[type[Any]]  # of what predicts
+    fitted_type: ClassVar[type[FittedBooster]]  # of what predicts
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)
@@ -53,10 +54,7 @@ class BoostingModel(BaseModel):
     def fitted(self) -> FittedModel:
         if self.booster is None:
             raise RuntimeError("the model is not trained yet")
-        found: FittedModel = self.fitted_type(
-            self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads
-        )
-        return found
+        return self.fitted_type(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
 
 class SegmentedModel(BoostingModel):

@@ -24,8 +24,6 @@ from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost
 from windvane.runtime.serialization import check_digest, delete_with, digest, temporary_folder
 
-_STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_PATIENCE = 50  # as for LightGBM
 _MOST_COLUMNS = 500
 _LOSSES = {"binary": "Logloss", "multiclass": "MultiClass", "regression": "RMSE"}
 
@@ -34,7 +32,7 @@ class CatBoost(BoostingFamily):
     """Symmetric boosted trees; categories by ordered target statistics, missing values native."""
 
     name = kind = "catboost"
-    steps = _STEPS
+    steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
     def supports(self, task: Task, table: Table) -> bool:
         """Everything but sparse parts: CatBoost takes no categories beside them."""
@@ -69,10 +67,9 @@ class CatBoost(BoostingFamily):
 
 
 class CatBoostModel(BoostingModel):
-    kind = "catboost"
     fitted_type = FittedCatBoost
-    patience = _PATIENCE
-    max_iterations = _STEPS[-1]
+    patience = 50  # as for LightGBM
+    max_iterations = CatBoost.steps[-1]
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)

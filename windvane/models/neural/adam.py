@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Single = NDArray[np.float32]
+from windvane.runtime.models.realmlp import Single
 
 _FIRST, _SECOND, _SMALL = 0.9, 0.95, 1e-8  # decay of the moments (RealMLP's) and what keeps from dividing by zero
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from windvane.data.task import Task
@@ -23,12 +22,9 @@ from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.mlp import FittedMLP, logits, mlp_scores
+from windvane.runtime.models.realmlp import Single
 from windvane.runtime.serialization import read_arrays, write_arrays
 
-Single = NDArray[np.float32]
-
-_STEPS = (4, 8, 16, 32, 64, 128, 256, 512)
-_PATIENCE = 32  # Auto-Sklearn 2.0's
 # Rows up to which a batch has so many; pytabkit's rule.
 _BATCHES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512), (np.inf, 1024))
 
@@ -37,7 +33,7 @@ class MLP(BaseFamily):
     """Fully connected networks."""
 
     name = kind = "mlp"
-    steps = _STEPS
+    steps = (4, 8, 16, 32, 64, 128, 256, 512)
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
@@ -58,9 +54,8 @@ class MLP(BaseFamily):
 class MLPModel(BaseModel):
     """One network being trained: weights, then biases of all layers, with Adam's moments of the same shapes."""
 
-    kind = "mlp"
-    patience = _PATIENCE
-    max_iterations = _STEPS[-1]
+    patience = 32  # Auto-Sklearn 2.0's
+    max_iterations = MLP.steps[-1]
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)

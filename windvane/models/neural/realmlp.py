@@ -80,7 +80,6 @@ class RealMLP(BaseFamily):
 
 
 class RealMLPModel(BaseModel):
-    kind = "realmlp"
     max_iterations = _ENDS[-1]
 
     spec: NetworkSpec
