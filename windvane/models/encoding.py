@@ -387,9 +387,9 @@ def preprocessing_space(scale: str) -> dict[str, Param]:
 
 def encoder_settings(config: Config) -> EncoderSettings:
     """Read the hyperparameters of `preprocessing_space` from a complete configuration."""
-    names = {"scale", "robust_low", "robust_high", "quantiles", "quantile_shape", "impute", "onehot_max"}
-    chosen: dict[str, object] = {name: value for name, value in config.items() if name in names}
-    return replace(DENSE, **chosen, min_frequency=config.get("min_frequency", 0.0))  # type: ignore[arg-type]
+    names = preprocessing_space(DENSE.scale).keys() - {"merge_rare"}  # where it is False, there is no `min_frequency`
+    chosen: dict[str, Any] = {name: value for name, value in config.items() if name in names}
+    return replace(DENSE, **chosen)
 
 
 def class_weight_space(task: Task) -> dict[str, Param]:

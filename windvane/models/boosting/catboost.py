@@ -118,11 +118,11 @@ class _Watch:
     """CatBoost's callback: note the validation loss, stop at the end of patience or time."""
 
     def __init__(self, early_stopping: EarlyStopping, loss: str, deadline: float) -> None:
-        self._curve, self._loss, self._until = early_stopping, loss, deadline
+        self._early_stopping, self._loss, self._deadline = early_stopping, loss, deadline
 
     def after_iteration(self, info: Any) -> bool:
-        self._curve.update(info.metrics["validation"][self._loss][-1])
-        return not self._curve.should_stop and time.monotonic() < self._until
+        self._early_stopping.update(info.metrics["validation"][self._loss][-1])
+        return not self._early_stopping.should_stop and time.monotonic() < self._deadline
 
 
 def _loss(task: Task) -> str:

@@ -158,18 +158,19 @@ class RealMLPModel(BaseModel):
         # Only ends of cycles are chosen from, where the learning rate is zero: the best of all epochs looks better on
         # the validation rows than it is, and the ensemble would trust it too much.
         if self.iterations in _ENDS and np.isfinite(loss):
-            ends = [epoch for epoch in _ENDS if epoch <= self.iterations]
-            if loss <= min(self.early_stopping.losses[epoch - 1] for epoch in ends):
+            ends = [end for end in _ENDS if end <= self.iterations]
+            if loss <= min(self.early_stopping.losses[end - 1] for end in ends):
                 self.best, self.best_iteration = self.adam.parameters.copy(), self.iterations
         self.finished = self._is_finished(loss)
 
     def _is_finished(self, loss: float) -> bool:
         """Whether the parameters are ruined, or the last whole cycle has brought next to nothing."""
-        idle = False
-        if self.iterations in _ENDS and self.iterations >= _MIN_EPOCHS:
-            earlier = min(self.early_stopping.losses[end - 1] for end in _ENDS if end < self.iterations)
-            idle = loss > (1 - _MIN_GAIN) * earlier
-        return idle or not np.isfinite(loss) or self.iterations >= _ENDS[-1]
+        if not np.isfinite(loss) or self.iterations >= self.max_iterations:
+            return True
+        if self.iterations not in _ENDS or self.iterations < _MIN_EPOCHS:
+            return False
+        earlier = min(self.early_stopping.losses[end - 1] for end in _ENDS if end < self.iterations)
+        return loss > (1 - _MIN_GAIN) * earlier
 
     def _masks(self, rows: int, rng: np.random.Generator) -> Iterator[Any]:
         for width in self.spec.hidden:
