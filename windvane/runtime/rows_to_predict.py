@@ -103,26 +103,24 @@ def predict_rows(
     beside = frame[carried].reset_index(drop=True)
     if len(faults) == len(frame):
         raise InputError(f"No row can be predicted. The first is row {min(faults)}: {faults[min(faults)]}.")
+    rows = pd.RangeIndex(len(frame))
     try:
         if not faults:
             return pd.concat([beside, predict(frame)], axis=1)
         bad = faults
-        found = predict(frame.iloc[_others(bad, len(frame))])
+        good = [row for row in rows if row not in bad]
+        found = predict(frame.iloc[good])
     except MissingColumnsError:
         raise
     except InputError:
         bad = {**find_bad_rows(schema, frame), **faults}
         if not bad or len(bad) == len(frame):
             raise
-        found = predict(frame.iloc[_others(bad, len(frame))])
-    rows = pd.RangeIndex(len(frame))
-    found = found.astype(object).set_axis(_others(bad, len(frame)), axis=0).reindex(rows)
+        good = [row for row in rows if row not in bad]
+        found = predict(frame.iloc[good])
+    found = found.astype(object).set_axis(good, axis=0).reindex(rows)
     texts = [bad.get(row) for row in rows]
     return pd.concat([beside, found.infer_objects(), pd.Series(texts, name="error", dtype=object)], axis=1)
-
-
-def _others(bad: dict[int, str], n_rows: int) -> list[int]:
-    return [row for row in range(n_rows) if row not in bad]
 
 
 def _fault(line: Sequence[str], width: int) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..columns.table import Floats, Table
-from ..serialization import read_json, reading, write_json
+from ..serialization import write_json
 from .fitted import Fitted
 
 KIND = "multi_target"
@@ -19,16 +19,6 @@ class FittedMultiTarget:
 
     def __init__(self, models: Sequence[Fitted]) -> None:
         self.models = models
-
-    @classmethod
-    def load(cls, folder: Path, load_one: Callable[[Path], Fitted]) -> FittedMultiTarget | None:
-        """Open the models of a folder that holds several; None where it holds one model."""
-        content = read_json(folder / "model.json")
-        with reading(folder / "model.json"):
-            if content["kind"] != KIND:
-                return None
-            n_targets = int(content["n_targets"])
-        return cls([load_one(target_folder(folder, j)) for j in range(n_targets)])
 
     @staticmethod
     def write_record(folder: Path, n_targets: int) -> None:
