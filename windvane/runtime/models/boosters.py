@@ -20,6 +20,11 @@ from ..output import Output
 from ..serialization import check_digest, digest, reading
 from .fitted import FittedModel, LoadOptions
 
+_FEW_ROWS = 100  # up to here all trees predict at once
+# A file of trees of more than _LARGE_BYTES predicts in parts, each of which a processor's cache holds from one row to
+# the next.
+_CACHED_BYTES, _LARGE_BYTES = 100_000, 400_000
+
 
 class FittedBooster(FittedModel):
     """A booster of a library, of which the trees up to the best iteration predict."""
@@ -27,12 +32,6 @@ class FittedBooster(FittedModel):
     def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int = 1) -> None:
         super().__init__(encoder, output)
         self.booster, self.best_iteration, self._n_threads = booster, best_iteration, n_threads
-
-
-_FEW_ROWS = 100
-# Bytes of a file of trees up to which they stay in a processor's cache, from one row to the next; and how large a file
-# is predicted with in parts of that size.
-_CACHED_BYTES, _LARGE_BYTES = 100_000, 400_000
 
 
 class FittedLightGBM(FittedBooster):
