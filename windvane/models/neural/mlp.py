@@ -25,8 +25,8 @@ from windvane.runtime.models.mlp import FittedMLP, logits, mlp_scores
 from windvane.runtime.models.realmlp import Single
 from windvane.runtime.serialization import read_arrays, write_arrays
 
-# Rows up to which a batch has so many; pytabkit's rule.
-_BATCHES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512), (np.inf, 1024))
+# Rows of the training set up to which a batch has so many; pytabkit's rule.
+_BATCH_SIZES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512), (np.inf, 1024))
 
 
 class MLP(BaseFamily):
@@ -82,13 +82,13 @@ class MLPModel(BaseModel):
         target = self.target_scaler.transform(train.target)
         # Float32 like the features, or scikit-learn would compute in float64.
         self._target = target if self.context.task.is_classification else target.astype(np.float32)
-        self._known = float32(self.encoder.transform(validation.table))
+        self._valid_features = float32(self.encoder.transform(validation.table))
         self._valid = validation
         self.activation = network.activation
         if not self.iterations:
             return
         self._learn(slice(0, network.batch_size))  # makes everything that the network has, to be overwritten
-        for arrays, saved in zip(self._inside(), (self.parameters, self.exp_avg, self.exp_avg_sq), strict=True):
+        for arrays, saved in zip(self._state(), (self.parameters, self.exp_avg, self.exp_avg_sq), strict=True):
             for array, values in zip(arrays, saved, strict=True):
                 np.copyto(array, values)
         network._optimizer.t = self.updates
@@ -100,12 +100,12 @@ class MLPModel(BaseModel):
             self._learn(slice(None))
         except ValueError:
             # scikit-learn refuses weights that are not finite: the learning rate is too high, the best ones remain.
-            diverged = not all(np.isfinite(array).all() for array in self._inside()[0])
+            diverged = not all(np.isfinite(array).all() for array in self._state()[0])
             if self.iterations == 0 or not diverged:
                 raise
             self.finished = True
             return
-        self.parameters, self.exp_avg, self.exp_avg_sq = self._inside()
+        self.parameters, self.exp_avg, self.exp_avg_sq = self._state()
         self.updates = int(self._network._optimizer.t)
         if self.early_stopping.update(self._loss()):
             self.best = [array.copy() for array in self.parameters]
@@ -119,16 +119,18 @@ class MLPModel(BaseModel):
         with np.errstate(over="ignore", invalid="ignore"):
             self._network.partial_fit(self._features[rows], self._target[rows], sample_weight=weight, **classes)
 
-    def _inside(self) -> tuple[list[Single], list[Single], list[Single]]:
+    def _state(self) -> tuple[list[Single], list[Single], list[Single]]:
+        """Return the parameters that scikit-learn holds, and the moments of their gradients."""
         network, optimizer = self._network, self._network._optimizer
         return [*network.coefs_, *network.intercepts_], optimizer.ms, optimizer.vs
 
     def _loss(self) -> float:
-        scores, target = mlp_scores(self._known, self._inside()[0], self.activation), self._valid.target
-        if not self.context.task.is_classification:
-            losses = (scores[:, 0] - self.target_scaler.transform(target)) ** 2
-        else:
+        scores = mlp_scores(self._valid_features, self.parameters, self.activation)
+        target = self._valid.target
+        if self.context.task.is_classification:
             losses = -log_softmax(logits(scores), axis=1)[np.arange(len(target)), target]
+        else:
+            losses = (scores[:, 0] - self.target_scaler.transform(target)) ** 2
         return float(np.average(losses, weights=self._valid.weight))
 
     def fitted(self) -> FittedModel:
@@ -145,12 +147,12 @@ class MLPModel(BaseModel):
 def _network(config: Config, n_rows: int, task: Task) -> Any:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    batch = next(size for most, size in _BATCHES if n_rows <= most)
+    batch_size = next(size for most, size in _BATCH_SIZES if n_rows <= most)
     kind = MLPClassifier if task.is_classification else MLPRegressor
     return kind(
         hidden_layer_sizes=(config["width"],) * int(config["depth"]),
         activation=config["activation"],
         alpha=config["alpha"],
         learning_rate_init=config["learning_rate"],
-        batch_size=min(batch, n_rows),
+        batch_size=min(batch_size, n_rows),
     )

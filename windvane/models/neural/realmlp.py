@@ -40,8 +40,8 @@ _ENDS = schedule_minima(511)
 # On 75 networks a half per cent saves a quarter of the time and costs 0.02 % of the loss.
 _MIN_GAIN, _MIN_EPOCHS = 0.005, 15
 _MOST_EMBEDDED = 64  # numbers; their embeddings cost more than the rest of the network beyond
-# Rows up to which a batch has so many.
-_BATCHES = ((2048, 64), (8192, 128), (100_000, 256), (np.inf, 512))
+# Rows of the training set up to which a batch has so many.
+_BATCH_SIZES = ((2048, 64), (8192, 128), (100_000, 256), (np.inf, 512))
 _SCALE_RATE, _BIAS_RATE, _EMBEDDING_RATE = 6.0, 0.1, 0.1  # RealMLP's, as multiples of the learning rate
 
 
@@ -103,10 +103,10 @@ class RealMLPModel(BaseModel):
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         """Take what is needed to train; without a checkpoint, draw the first parameters."""
         task, rows = self.context.task, len(train.target)
-        self._dropout, self._rate = float(config["dropout"]), float(config["learning_rate"])
+        self._dropout, self._learning_rate = float(config["dropout"]), float(config["learning_rate"])
         self._smoothing = float(config.get("label_smoothing", 0.0))
-        batch = next(size for most, size in _BATCHES if rows <= most)
-        self._batches = max(1, round(rows / batch))
+        batch_size = next(size for most, size in _BATCH_SIZES if rows <= most)
+        self._n_batches = max(1, round(rows / batch_size))
         target = self.target_scaler.transform(train.target)
         self._target = target if task.is_classification else target.astype(np.float32)
         self._weight = None if train.weight is None else (train.weight / train.weight.mean()).astype(np.float32)
@@ -115,7 +115,7 @@ class RealMLPModel(BaseModel):
             self.input_scale = fit_input_scale(features)
             self._draw(config, smooth_clip(features, self.input_scale))
         self._features = smooth_clip(features, self.input_scale)
-        self._known = smooth_clip(float32(self.encoder.transform(validation.table)), self.input_scale)
+        self._valid_features = smooth_clip(float32(self.encoder.transform(validation.table)), self.input_scale)
         self._valid = validation
         self._param_groups = list(_param_groups(self.spec, float(config["weight_decay"])))
 
@@ -145,13 +145,13 @@ class RealMLPModel(BaseModel):
         parts, gradient = self.spec.views(self.adam.parameters), np.zeros_like(self.adam.parameters)
         into = self.spec.views(gradient)
         rows = rng.permutation(len(self._target))
-        # A rate that is too high gives numbers that are not finite; the best epoch remains.
+        # A learning rate that is too high gives numbers that are not finite; the best epoch remains.
         with np.errstate(over="ignore", invalid="ignore"):
-            for i, batch in enumerate(np.array_split(rows, self._batches)):
+            for i, batch in enumerate(np.array_split(rows, self._n_batches)):
                 trail = forward(self.spec, parts, self._features[batch], self._masks(len(batch), rng))
                 backward(self.spec, parts, trail, self._score_gradient(trail.scores, batch), into)
-                rate = self._rate * coslog_schedule(self.iterations + (i + 0.5) / self._batches)
-                self.adam.step(gradient, rate, self._param_groups)
+                learning_rate = self._learning_rate * coslog_schedule(self.iterations + (i + 0.5) / self._n_batches)
+                self.adam.step(gradient, learning_rate, self._param_groups)
             loss = self._loss()
         self.early_stopping.update(loss)
         self.iterations = len(self.early_stopping.losses)
@@ -187,7 +187,7 @@ class RealMLPModel(BaseModel):
         return squared_error_gradient(scores, self._target[rows], weight)
 
     def _loss(self) -> float:
-        scores = find_scores(self.spec, self.spec.views(self.adam.parameters), self._known).astype(np.float64)
+        scores = find_scores(self.spec, self.spec.views(self.adam.parameters), self._valid_features).astype(np.float64)
         target = self._valid.target
         if self.context.task.is_classification:
             losses = -log_softmax(scores, axis=1)[np.arange(len(target)), target]
@@ -206,13 +206,13 @@ class RealMLPModel(BaseModel):
         return {"updates": self.adam.updates}
 
 
-def _param_groups(spec: NetworkSpec, decay: float) -> Iterator[ParamGroup]:
-    """Give each part its learning rate: weights the smaller the more inputs they have, as with RealMLP's "NTK"."""
+def _param_groups(spec: NetworkSpec, weight_decay: float) -> Iterator[ParamGroup]:
+    """Yield the groups: the more inputs a layer has, the slower its weights learn, as with RealMLP's "NTK"."""
     begin = 0
     for name, shape in spec.shapes.items():
         end = begin + int(np.prod(shape))
         if name.startswith("weights"):
-            yield ParamGroup(slice(begin, end), 1 / np.sqrt(shape[0]), decay)
+            yield ParamGroup(slice(begin, end), 1 / np.sqrt(shape[0]), weight_decay)
         elif name == "scale":
             yield ParamGroup(slice(begin, end), _SCALE_RATE)
         elif name.startswith("bias"):

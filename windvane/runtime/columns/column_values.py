@@ -32,7 +32,7 @@ _DURATIONS = frozenset(("timedelta", "timedelta64"))
 
 
 def kind_of(values: pd.Series) -> str:
-    """Tell what a column holds by its type, or by its values where the type is object.
+    """Return what a column holds by its type, or by its values where the type is object.
 
     "number", "date", "duration", "category" (declared so), "text" (strings), "mixed" or "empty".
     """

@@ -294,7 +294,7 @@ def to_block(frame: pd.DataFrame, places: Integers) -> Floats:  # (n, len(places
 
 
 def _cells(frame: pd.DataFrame, places: Integers) -> list[Sequence[Any]]:
-    """Give the values of some columns, column by column."""
+    """Return the values of some columns, column by column."""
     if len(frame) == 1:
         return [[_cell(frame, int(i))] for i in places]
     some = frame.take(places, axis=1)

@@ -84,7 +84,7 @@ class NetworkSpec:
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
     def views(self, flat: NDArray[Any]) -> Parts:
-        """Give the parts of a flat array of parameters by name; writing into them writes into it."""
+        """Return the parts of a flat array of parameters by name; writing into them writes into it."""
         parts, begin = {}, 0
         for name, shape in self.shapes.items():
             end = begin + int(np.prod(shape))
@@ -131,7 +131,7 @@ def activate(z: Any, activation: Activation) -> Any:
 
 
 def activation_gradient(z: Any, value: Any, activation: Activation) -> Any:
-    """Give the derivative of `activate` at z, where it has this value."""
+    """Return the derivative of `activate` at z, where it has this value."""
     if activation == "relu":
         return (z > 0).astype(z.dtype)
     return np.where(z > 0, SELU_SCALE, value + SELU_SCALE * SELU_ALPHA)
@@ -166,7 +166,7 @@ def forward(spec: NetworkSpec, parts: Parts, features: Any, masks: Iterator[Any]
 
 
 def embed(spec: NetworkSpec, parts: Parts, features: Any) -> tuple[Any, Any, Any]:
-    """Give angles and cosines, (p, WAVES, n), and the mixed cosines, (n, p * MIXED); quick with the rows last."""
+    """Return angles and cosines, (p, WAVES, n), and the mixed cosines, (n, p * MIXED); fast with the rows last."""
     numbers = np.ascontiguousarray(features[:, : spec.embedded].T)[:, None]  # (p, 1, n)
     angles = numbers * (2 * np.pi * parts["frequencies"])[:, :, None]
     angles += parts["phases"][:, :, None]

@@ -267,7 +267,7 @@ def _unpack_values(kept: dict[str, NDArray[Any]], n_leaves: int) -> Floats:
 
 
 def _own(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give each node its number within its tree."""
+    """Return the number of each node within its tree."""
     return np.asarray(np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes))
 
 
