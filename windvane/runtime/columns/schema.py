@@ -68,15 +68,7 @@ class Schema:
             return self._transform_sparse(frame, owner)
         table = self.with_lags(frame)
         if self.lags is not None and len(table):
-            none = table[self.lags.names].isna().all(axis=1).to_numpy()
-            lost = none if none.all() else none & ~self.lags.are_known(table)
-            if lost.any():
-                steps = f"{' or '.join(map(str, self.lags.steps))} step{'s' * (self.lags.steps != (1,))}"
-                rows = "No row of X has a" if lost.all() else f"{int(lost.sum()):,} of {len(table):,} rows of X have no"
-                warn_user(
-                    f"{rows} lag: the rows that {owner} knows of their series, the last ones, are not "
-                    f"{steps} before. update_lags makes other rows known.",
-                )
+            _warn_without_lags(self.lags, table, owner)
         return self._transform_columns(table, owner)
 
     def with_lags(self, frame: Frame) -> pd.DataFrame:
@@ -281,6 +273,19 @@ class Schema:
         data = np.where(np.isinf(frame.data), np.nan, frame.data).astype(np.float64, copy=False)
         matrix = sp.csr_matrix((data, frame.indices, frame.indptr), shape=frame.shape)  # (n, s)
         return Table(matrix=np.empty((frame.shape[0], 0)), n_numbers=0, sparse=matrix)
+
+
+def _warn_without_lags(lags: LagFeatures, table: pd.DataFrame, owner: str) -> None:
+    """Warn of rows none of whose lags is known; `table` has the lags."""
+    none = table[lags.names].isna().all(axis=1).to_numpy()  # (n,)
+    lost = none if none.all() else none & ~lags.are_known(table)
+    if lost.any():
+        steps = f"{' or '.join(map(str, lags.steps))} step{'s' * (lags.steps != (1,))}"
+        rows = "No row of X has a" if lost.all() else f"{int(lost.sum()):,} of {len(table):,} rows of X have no"
+        warn_user(
+            f"{rows} lag: the rows that {owner} knows of their series, the last ones, are not "
+            f"{steps} before. update_lags makes other rows known.",
+        )
 
 
 def plain_columns(frame: pd.DataFrame) -> Integers:
