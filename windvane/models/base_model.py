@@ -41,7 +41,7 @@ class BaseModel:
         self.early_stopping = EarlyStopping(self.patience)
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Take what training needs; `features` are the encoded training rows."""
+        """Prepare the training; `features` are the encoded training rows."""
         raise NotImplementedError
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
@@ -55,7 +55,7 @@ class BaseModel:
         raise NotImplementedError
 
     def _after_evaluation(self) -> None:
-        """Note how far the training is after the loss of each iteration was added to `early_stopping`."""
+        """Update the progress once the loss of each iteration is in `early_stopping`."""
         self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
         self.finished = self.early_stopping.should_stop or self.iterations >= self.max_iterations
 

@@ -25,7 +25,7 @@ from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.fitted import FittedModel
-from windvane.runtime.models.trees import FittedForest, TreeArrays
+from windvane.runtime.models.trees import FOREST_SIZE, FittedForest, TreeArrays
 
 # Leaves of one tree: more would cost memory and time out of proportion on large noisy data.
 _MOST_LEAVES = 20_000
@@ -39,7 +39,7 @@ class Forest(BaseFamily):
     kind = "forest"
     # The forests of five folds together have more trees than Auto-Sklearn 2.0's 512. Each costs time to grow and, more
     # than those of any other family, to predict.
-    steps = (8, 16, 32, 64, 128)
+    steps = (8, 16, 32, 64, FOREST_SIZE)
     scales_target = False
     usual_cost = 70.0  # of half the trees: the models of several folds share them
 

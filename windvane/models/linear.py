@@ -70,14 +70,14 @@ class LinearModel(BaseModel):
             self._solve()
         elif len(np.unique(self._train.target)) > 1:
             self._fit_logistic(deadline)
-        else:  # a training set of one class: no coefficients, and all certainty
+        else:  # one class, which gets the probability 1
             self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
             self.classes = np.unique(self._train.target).astype(np.intp)
         self.iterations = self.best_iteration = 1
         self.finished = time.monotonic() < deadline
 
     def _fit_logistic(self, deadline: float) -> None:
-        if self.iterations:  # stopped by the clock in an earlier life
+        if self.iterations:  # a deadline stopped the training of the checkpoint
             self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
             self._estimator.classes_ = self.classes
         fit_until_deadline(self._estimator, self._features, self._train, _PORTIONS, deadline)

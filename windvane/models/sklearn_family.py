@@ -275,27 +275,27 @@ class SklearnModel(BaseModel):
         self._evaluate()
 
     def _warm_start(self, goal: int, deadline: float) -> None:
-        """Go on to the next evaluation, which comes after fixed numbers of iterations, or as far as there is time."""
-        following = 0
-        while following <= self.iterations:
-            following += max(_MIN_PORTION, following // 4)
-        total = min(goal, following)
+        """Train up to the next evaluation, which comes after fixed numbers of iterations, or as far as time allows."""
+        next_evaluation = 0
+        while next_evaluation <= self.iterations:
+            next_evaluation += max(_MIN_PORTION, next_evaluation // 4)
+        total = min(goal, next_evaluation)
         if deadline < np.inf:
-            fitting = int((deadline - time.monotonic()) / self._seconds) if self._seconds else 1
-            total = min(total, self.iterations + max(1, fitting))
+            affordable = int((deadline - time.monotonic()) / self._seconds) if self._seconds else 1
+            total = min(total, self.iterations + max(1, affordable))
         begin = time.monotonic()
         self._current.set_params(**{str(self.family.iterations): total})
         self._call("fit", {})
         self._seconds = max((time.monotonic() - begin) / (total - self.iterations), 1e-9)
         self.iterations = total
-        if total in (following, self.family.max_iterations):
+        if total in (next_evaluation, self.family.max_iterations):
             self._evaluate()
 
     def _call(self, method: str, more: dict[str, Any]) -> None:
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(self.context.threads), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of convergence and the like: the validation rows tell what it is worth
+            warnings.simplefilter("ignore")  # such as those of convergence, which the validation loss shows as well
             with np.errstate(all="ignore"):
                 getattr(self._current, method)(self._features, self._target, **self._weight, **more)
 
@@ -342,7 +342,7 @@ def repeat_by_weight(rows: NDArray[np.intp], weight: Floats) -> NDArray[np.intp]
 
 
 def _weight_name(estimator: Estimator) -> str | None:
-    """Name the argument of ``fit`` that takes weights of rows; in a pipeline that of its last step."""
+    """Return the argument of ``fit`` that takes weights of rows; of a pipeline that of its last step."""
     from sklearn.utils.validation import has_fit_parameter
 
     if hasattr(estimator, "steps"):

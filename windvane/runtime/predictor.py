@@ -69,7 +69,7 @@ class EnsemblePredictor:
         if self.threads > 1 and table.n_rows > FEW_ROWS:
             shares = self._shares(table)
             tasks = [(model, share) for share in shares for model in models]
-            with ThreadPoolExecutor(self.threads) as pool:  # the libraries let go of the interpreter's lock
+            with ThreadPoolExecutor(self.threads) as pool:  # the libraries release the GIL
                 found = pool.map(lambda task: task[0].predict(task[1]), tasks)
                 return np.concatenate([self._average(found, share.n_rows) for share in shares])
         return self._average((model.predict(table) for model in models), table.n_rows)

@@ -1,8 +1,8 @@
 """Gradient boosting with CatBoost.
 
-CatBoost's own snapshot holds everything that its training needs to go on, random streams included. Each growth raises
+CatBoost's own snapshot holds everything that its training needs to continue, random streams included. Each call raises
 the number of iterations and continues from the snapshot, which gives exactly the model of one uninterrupted fit (some
-10 % slower). The snapshot is kept beside the model, so that any worker can go on.
+10 % slower). The snapshot is kept beside the model, so that any worker can continue.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class CatBoostModel(BoostingModel):
             "snapshot_file": str(self._snapshot),
         }
         if self.context.task.kind == "binary" and (train.target == train.target[0]).all():
-            self._parameters["class_names"] = [0, 1]  # it would not know the other class
+            self._parameters["class_names"] = [0, 1]  # else it would not know the other class
         known = self.encoder.transform(validation.table)
         self._train = Pool(self._columns(features), self.target_scaler.transform(train.target), weight=train.weight)
         self._valid = Pool(
@@ -134,7 +134,7 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
     task = context.task
     return {
         **{name: value for name, value in config.items() if name != "features"},
-        # So many columns at most for each split; AutoGluon has a like rule, 1000, for many classes.
+        # So many columns at most for each split; AutoGluon has a similar rule, 1000, for many classes.
         "rsm": min(float(config["rsm"]), _MOST_COLUMNS / task.n_columns),
         "border_count": 64 if task.n_columns > WIDE else 254,
         "loss_function": _loss(task),
@@ -147,6 +147,6 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
         "thread_count": context.threads,
         "logging_level": "Silent",
         "save_snapshot": True,
-        # Seconds between snapshots within one growth: never, only at its end.
+        # Seconds between snapshots: none is written before the end of a call.
         "snapshot_interval": 100_000,
     }

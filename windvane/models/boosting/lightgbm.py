@@ -2,8 +2,8 @@
 
 A model is trained in segments that end after 4, 8, 16 ... rounds. Each segment has its own random seeds and starts
 from the trees before it, so a model that is continued from a checkpoint is bit for bit the model that was never
-interrupted, however its growth was divided. (Going on from a file within a segment would begin LightGBM's random
-streams, which no file holds, again.) One more pass of the training rows through each tree is the price, about a tenth.
+interrupted, however its training was divided. (Within a segment, a model from a file would begin LightGBM's random
+streams, which no file holds, again.) The price is one more pass of the training rows through each tree, about a tenth.
 """
 
 from __future__ import annotations

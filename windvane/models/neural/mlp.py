@@ -1,7 +1,7 @@
 """Multilayer perceptrons of scikit-learn, trained epoch by epoch with Adam.
 
-Early stopping is our own: on the validation set, with the best weights kept. Each epoch has its own seed, so that
-growing in steps, or from a checkpoint, is exactly one training.
+Early stopping is windvane's: on the validation set, with the best weights kept. Each epoch has its own seed, so that a
+training in parts, or from a checkpoint, equals one without a break.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class MLPModel(BaseModel):
         self.activation = network.activation
         if not self.iterations:
             return
-        self._learn(slice(0, network.batch_size))  # makes everything that the network has, to be overwritten
+        self._learn(slice(0, network.batch_size))  # allocates the arrays, which are overwritten
         for arrays, saved in zip(self._state(), (self.parameters, self.exp_avg, self.exp_avg_sq), strict=True):
             for array, values in zip(arrays, saved, strict=True):
                 np.copyto(array, values)

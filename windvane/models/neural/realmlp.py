@@ -1,8 +1,8 @@
 """Networks of the RealMLP kind, in numpy: robustly scaled and squashed inputs, periodic embeddings, cycles of learning.
 
-The learning rate falls to zero after 1, 3, 7, 15 ... epochs, and those are the steps at which a state is kept: each is
-a finished training, and going on from it is the training of the next. Sources: Holzmueller, Grinsztajn and Steinwart,
-"Better by default" (2024), for what a network is made of; `windvane.models.neural.gradients` has its arithmetic.
+The learning rate falls to zero after 1, 3, 7, 15 ... epochs. A checkpoint there is a finished training, from which the
+next one continues. Source: Holzmueller, Grinsztajn and Steinwart, "Better by default" (2024);
+`windvane.models.neural.gradients` has the arithmetic.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class RealMLPModel(BaseModel):
             raise ValueError("parameters and moments do not go together")
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Take what is needed to train; without a checkpoint, draw the first parameters."""
+        """Encode the validation set; without a checkpoint, draw the first parameters."""
         task, rows = self.context.task, len(train.target)
         self._dropout, self._learning_rate = float(config["dropout"]), float(config["learning_rate"])
         self._smoothing = float(config.get("label_smoothing", 0.0))

@@ -51,7 +51,7 @@ class FittedLightGBM(FittedBooster):
         super().__init__(encoder, output, booster, best_iteration, n_threads)
         parts = n_bytes // _CACHED_BYTES if n_bytes > _LARGE_BYTES and output.n_classes else 1
         self._step = -(-best_iteration // parts)  # iterations that predict at once
-        # A booster remembers which of its iterations predict.
+        # A booster stores which of its iterations predict, so one thread at a time.
         self._alone: AbstractContextManager[Any] = Lock() if parts > 1 else nullcontext()
 
     @classmethod

@@ -26,13 +26,8 @@ class FittedMultiTarget:
 
     def predict(self, table: Table) -> Floats:
         """Predict numbers, or probabilities that a label is there; shape (n, t)."""
-        return predict_targets(self.models, table)
-
-
-def predict_targets(models: Sequence[Fitted], table: Table) -> Floats:  # (n, t)
-    """Return numbers of all targets, or of two classes the probability of the second one."""
-    found = [model.predict(table) for model in models]
-    return np.column_stack([one[:, 1] if one.ndim == 2 else one for one in found])
+        found = [model.predict(table) for model in self.models]
+        return np.column_stack([one[:, 1] if one.ndim == 2 else one for one in found])
 
 
 def target_folder(folder: Path, target: int) -> Path:
