@@ -309,8 +309,6 @@ class SklearnModel(BaseModel):
         self.finished = should_stop or self.iterations >= self.family.max_iterations
 
     def fitted(self) -> FittedModel:
-        if self.estimator is None:
-            raise RuntimeError("the model is not trained yet")
         return self._fitted(self.estimator)
 
     def _fitted(self, estimator: Estimator) -> FittedSklearn:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from windvane.data.task import Task
-from windvane.models.base import Config, Param, TrainingContext
+from windvane.models.base import Config, Param
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import NATIVE, EncoderSettings
 from windvane.models.search_space import choice
 from windvane.models.targets.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import FittedBooster
 from windvane.runtime.models.fitted import FittedModel
@@ -46,14 +45,9 @@ class BoostingModel(BaseModel):
     """One booster being trained."""
 
     fitted_type: ClassVar[type[FittedBooster]]  # of what predicts
-
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self.booster: Any = None
+    booster: Any = None  # of the library, once it was trained
 
     def fitted(self) -> FittedModel:
-        if self.booster is None:
-            raise RuntimeError("the model is not trained yet")
         return self.fitted_type(self.encoder, self.output(), self.booster, self.best_iteration, self.context.threads)
 
 
@@ -61,10 +55,7 @@ class SegmentedModel(BoostingModel):
     """A booster that is trained in segments, each with separate seeds, because no file holds its random streams."""
 
     training_file: ClassVar[str]  # of all trees, where some came after the best iteration
-
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self._live = False  # whether the booster can be updated: it was not read from a file
+    _live = False  # whether the booster can be updated: it was not read from a file
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:
         if self.best_iteration == self.iterations:

@@ -52,18 +52,17 @@ class MLP(BaseFamily):
 
 
 class MLPModel(BaseModel):
-    """One network being trained: weights, then biases of all layers, with Adam's moments of the same shapes."""
+    """One network being trained; each list of arrays has the weights of all layers, then their biases."""
 
     patience = 32  # Auto-Sklearn 2.0's
     max_iterations = MLP.steps[-1]
 
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self.activation, self.updates = "relu", 0
-        self.best: list[Single] = []  # of the best epoch
-        self.parameters: list[Single] = []  # of the last one
-        self.exp_avg: list[Single] = []
-        self.exp_avg_sq: list[Single] = []
+    activation: str
+    best: list[Single]  # parameters of the best epoch
+    parameters: list[Single]  # of the last epoch, as are Adam's moments and number of updates
+    exp_avg: list[Single]
+    exp_avg_sq: list[Single]
+    updates: int
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         arrays = read_arrays(folder / "training.npz")

@@ -86,10 +86,7 @@ class RealMLPModel(BaseModel):
     best: Single  # the parameters of the best cycle's end, shape (spec.size,)
     adam: Adam  # parameters of the last epoch with their moments
     input_scale: Single  # of the encoded columns, shape (q,)
-
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self.low = self.high = 0.0  # range of the scaled training target, which predictions never leave
+    low = high = 0.0  # range of the scaled training target, which predictions never leave; not used for classes
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         arrays = read_arrays(folder / "training.npz")
