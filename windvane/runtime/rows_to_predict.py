@@ -16,7 +16,7 @@ import pandas as pd
 
 from .columns.column import Column
 from .columns.schema import Schema, is_unnamed
-from .delimited import DECLARED_DELIMITER, find_header, read_delimited, read_text
+from .delimited import find_header, read_delimited, read_text
 from .errors import InputError, MissingColumnsError
 
 READ = ("number", "date", "duration")  # kinds of columns whose values can be wrong
@@ -46,12 +46,9 @@ def read_rows(
             raise
     if not text.strip():
         return read_frame(file, texts), {}  # which says why
-    declared = DECLARED_DELIMITER.match(text)
-    text = text[declared.end() :] if declared else text
-    delimiter, header = find_header(text)
-    delimiter = declared[1] if declared else delimiter
+    delimiter, header, begin = find_header(text)
     try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        lines = list(csv.reader(io.StringIO(text[begin:], newline=""), delimiter=delimiter))
     except csv.Error:
         return read_frame(file, texts), {}  # which says why
     while lines and not lines[-1]:
@@ -63,8 +60,9 @@ def read_rows(
     if not faults and width > 1:
         return read_frame(file, texts), {}
     with tempfile.TemporaryDirectory(prefix="windvane-") as folder:
-        cleaned = Path(folder) / ("rows.tsv" if delimiter == "\t" else "rows.csv")
+        cleaned = Path(folder) / "rows.csv"
         with cleaned.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(f"sep={delimiter}\n")
             writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
             writer.writerows([""] * width if i in faults or not line else line for i, line in enumerate(lines, -1))
         return read_frame(cleaned, texts), faults
