@@ -179,17 +179,13 @@ def _constant_steps(columns: ColumnTransformer, numbers: Floats) -> list[tuple[S
     if not isinstance(chain, Pipeline) or "impute" not in chain.named_steps:
         return []
     first = numbers[:SAMPLE]  # most columns vary within their first rows
+    varies = np.fmin.reduce(first) < np.fmax.reduce(first)  # (p,): without the missing ones
     low, high = np.full(numbers.shape[1], -np.inf), np.full(numbers.shape[1], np.inf)
-    for j in np.flatnonzero((np.isnan(first) | (first == _first_numbers(first))).all(axis=0)):
+    for j in np.flatnonzero(~varies):
         present = numbers[~np.isnan(numbers[:, j]), j]
         if len(present) == 0 or (present == present[0]).all():  # what is always missing is imputed by 0
             low[j] = high[j] = present[0] if len(present) else 0.0
     return [({"op": "clip"}, {"low": low, "high": high})] if np.isfinite(low).any() else []
-
-
-def _first_numbers(numbers: Floats) -> Floats:  # (n, p) -> (p,)
-    """The first number of each column that is not missing; NaN where all are."""
-    return np.asarray(numbers[np.isnan(numbers).argmin(axis=0), np.arange(numbers.shape[1])])
 
 
 def _column_steps(

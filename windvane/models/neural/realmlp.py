@@ -205,15 +205,13 @@ class RealMLPModel(BaseModel):
 
 def _param_groups(spec: NetworkSpec, weight_decay: float) -> Iterator[ParamGroup]:
     """Yield the groups: the more inputs a layer has, the slower its weights learn, as with RealMLP's "NTK"."""
-    begin = 0
-    for name, shape in spec.shapes.items():
-        end = begin + int(np.prod(shape))
+    shapes = spec.shapes
+    for name, place in spec.places.items():
         if name.startswith("weights"):
-            yield ParamGroup(slice(begin, end), 1 / np.sqrt(shape[0]), weight_decay)
+            yield ParamGroup(place, 1 / np.sqrt(shapes[name][0]), weight_decay)
         elif name == "scale":
-            yield ParamGroup(slice(begin, end), _SCALE_RATE)
+            yield ParamGroup(place, _SCALE_RATE)
         elif name.startswith("bias"):
-            yield ParamGroup(slice(begin, end), _BIAS_RATE)
+            yield ParamGroup(place, _BIAS_RATE)
         else:
-            yield ParamGroup(slice(begin, end), _EMBEDDING_RATE)
-        begin = end
+            yield ParamGroup(place, _EMBEDDING_RATE)

@@ -9,9 +9,10 @@ Notation: n rows, q features, p of them embedded, k outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,17 +81,20 @@ class NetworkSpec:
         return shapes
 
     @property
+    def places(self) -> dict[str, slice]:
+        """Name and place of all parameters in the flat array."""
+        sizes = {name: math.prod(shape) for name, shape in self.shapes.items()}
+        ends = accumulate(sizes.values())
+        return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+    @property
     def size(self) -> int:
-        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+        return sum(map(math.prod, self.shapes.values()))
 
     def views(self, flat: NDArray[Any]) -> Parts:
         """Return the parts of a flat array of parameters by name; writing into them writes into it."""
-        parts, begin = {}, 0
-        for name, shape in self.shapes.items():
-            end = begin + int(np.prod(shape))
-            parts[name] = flat[begin:end].reshape(shape)
-            begin = end
-        return parts
+        places = self.places
+        return {name: flat[places[name]].reshape(shape) for name, shape in self.shapes.items()}
 
 
 @dataclass
