@@ -14,9 +14,9 @@ from windvane.models.encoding import NATIVE, EncoderSettings
 from windvane.models.search_space import choice
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.table import Table
-from windvane.runtime.models.boosters import FittedBooster
+from windvane.runtime.models.boosters import FittedBooster, FittedLightGBM, FittedXGBoost
 from windvane.runtime.models.fitted import FittedModel
-from windvane.runtime.serialization import check_digest, digest
+from windvane.runtime.serialization import digest
 
 # Columns above which boosters sort numbers into a quarter of the bins: measured on 617 columns with 26 classes, a
 # round then takes half as long with LightGBM and a third with CatBoost.
@@ -54,6 +54,7 @@ class BoostingModel(BaseModel):
 class SegmentedModel(BoostingModel):
     """A booster that is trained in segments, each with separate seeds, because no file holds its random streams."""
 
+    fitted_type: ClassVar[type[FittedLightGBM | FittedXGBoost]]
     training_file: ClassVar[str]  # of all trees, where some came after the best iteration
     _live = False  # whether the booster can be updated: it was not read from a file
 
@@ -67,14 +68,9 @@ class SegmentedModel(BoostingModel):
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         self.booster = fitted.booster
         if state["sha256"] is not None:
-            path = folder / self.training_file
-            check_digest(path, state["sha256"])
-            self.booster = self._read_booster(path)
+            self.booster = self.fitted_type.read_booster(folder / self.training_file, state["sha256"])
 
     def _write_booster(self, path: Path) -> None:
-        raise NotImplementedError
-
-    def _read_booster(self, path: Path) -> Any:
         raise NotImplementedError
 
 

@@ -28,7 +28,6 @@ from windvane.models.search_space import choice, fill_defaults, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.models.boosters import FittedLightGBM
-from windvane.runtime.serialization import reading
 
 
 class LightGBM(BoostingFamily):
@@ -119,12 +118,6 @@ class LightGBMModel(SegmentedModel):
 
     def _write_booster(self, path: Path) -> None:
         self.booster.save_model(path, num_iteration=-1)
-
-    def _read_booster(self, path: Path) -> Any:
-        import lightgbm as lgb
-
-        with reading(path.parent, lgb.basic.LightGBMError):
-            return lgb.Booster(model_file=path)
 
 
 def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> dict[str, Any]:

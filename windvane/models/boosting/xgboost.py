@@ -27,7 +27,6 @@ from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import FittedXGBoost, xgboost_rows
-from windvane.runtime.serialization import reading
 
 _OBJECTIVES = {
     "binary": ("binary:logistic", "logloss"),
@@ -112,12 +111,6 @@ class XGBoostModel(SegmentedModel):
 
     def _write_booster(self, path: Path) -> None:
         self.booster.save_model(path)
-
-    def _read_booster(self, path: Path) -> Any:
-        import xgboost as xgb
-
-        with reading(path.parent, xgb.core.XGBoostError):
-            return xgb.Booster(model_file=path)
 
 
 def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
