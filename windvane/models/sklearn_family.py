@@ -143,10 +143,12 @@ class SklearnFamily(BaseFamily):
 
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """One, or 8, 16, 32 ... up to the largest number of iterations."""
+        if self.iterations is None:
+            return (1,)
         totals = [self.max_iterations]
         while totals[0] >= 2 * _FIRST_CHECKPOINT:
             totals.insert(0, totals[0] // 2)
-        return (1,) if self.iterations is None else tuple(totals)
+        return tuple(totals)
 
     def encoding(self, config: Config, table: Table) -> EncoderSettings:
         """As given, else as the configuration wants."""

@@ -308,8 +308,8 @@ def _cells(frame: pd.DataFrame, places: Integers) -> list[Sequence[Any]]:
         held = dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype
         if str(held).lower() in NARROW:
             codes, raw = pd.factorize(some.iloc[:, j].array)
-            cells[j] = [*scalars(raw), None]
-            cells[j] = [cells[j][code] for code in codes]
+            distinct = [*scalars(raw), None]  # -1 is missing
+            cells[j] = [distinct[code] for code in codes]
     return cells
 
 
