@@ -99,7 +99,7 @@ class Ensemble:
     def from_json(cls, record: Any) -> Ensemble:
         """Read what `to_json` wrote; ModelFileError where it is not that."""
         try:
-            lists = {
+            lists: dict[str, Any] = {
                 "members": tuple(_member(one) for one in record["members"]),
                 "decision_weights": _floats(record.get("decision_weights")),
                 "costs": _rows(record.get("costs")),
