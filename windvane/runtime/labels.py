@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 
-# name -> type, to JSON, and back; the first type that fits holds
+# name -> type, to JSON, and back; the first type that fits is used
 Codec = tuple[type, Callable[[Any], Any], Callable[[Any], Any]]
 
 

@@ -257,7 +257,7 @@ def classes_from_json(record: Any) -> NDArray[Any] | None:
 
 
 def as_frame(X: Any) -> Frame:
-    """Make a frame of an array; frames and sparse matrices stay what they are."""
+    """Return a frame of an array or a row; frames get texts as names, and sparse matrices become CSR."""
     if sp.issparse(X):
         matrix: Any = X
         return sp.csr_matrix(matrix, dtype=np.float64)

@@ -19,9 +19,9 @@ from .columns.schema import Schema, is_unnamed
 from .delimited import find_header, read_delimited, read_text
 from .errors import InputError, MissingColumnsError
 
-READ = ("number", "date", "duration")  # kinds of columns whose values can be wrong
+_CHECKED_KINDS = ("number", "date", "duration")  # of columns: those whose values can be wrong
 MAX_BAD_VALUES = 1_000  # of a column; with more the table is another one
-_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")  # of the files of `read_frame` those whose rows are lines
+_LINE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")  # of files whose rows are lines
 _EMPTY_LINE = re.compile(r"\n[ \t]*\r?\n[\s]*\S|\A\s*\n")
 
 
@@ -35,7 +35,7 @@ def read_rows(
     Empty lines and lines with too many fields become rows. `read_frame` reads a file that has none of these.
     """
     file = Path(path)
-    has_lines = read_frame is read_delimited or file.name.lower().endswith(_TEXT)
+    has_lines = read_frame is read_delimited or file.name.lower().endswith(_LINE_SUFFIXES)
     text = read_text(file) if has_lines and os.path.isfile(file) else None
     try:
         frame = read_frame(file, texts)
@@ -82,7 +82,7 @@ def find_bad_rows(schema: Schema, frame: pd.DataFrame) -> dict[int, str]:
     by_name = schema.named and not is_unnamed(frame)
     found: dict[int, str] = {}
     for i, column in enumerate(schema.columns):
-        if column.kind not in READ or (schema.lags is not None and column.name in schema.lags.names):
+        if column.kind not in _CHECKED_KINDS or (schema.lags is not None and column.name in schema.lags.names):
             continue
         values: pd.Series = frame[column.name] if by_name else frame.iloc[:, i]
         for row, reason in _bad_values(column, values.rename(column.name).reset_index(drop=True)):
@@ -126,7 +126,7 @@ def _fault(line: Sequence[str], width: int) -> str:
 
 
 def _bad_values(column: Column, values: pd.Series) -> list[tuple[int, str]]:
-    """Find rows of a column that it cannot have, looking at each distinct value once."""
+    """Return row and reason of each value that a column cannot have; a distinct value is read once."""
     one = Schema(columns=(column,), named=True)
 
     def fault_of(some: pd.Series) -> str | None:

@@ -112,7 +112,7 @@ class Schema:
         return dataclasses.replace(table, texts=texts)
 
     def one_row(self, X: Any) -> Any:
-        """Make a frame of a row of a frame, whose index are the names of the columns; other things stay."""
+        """Return a frame of one row for a Series whose index are the names of the columns; other things stay."""
         if not isinstance(X, pd.Series) or len(self.columns) < 2:
             return X
         known = {name_text(name) for name in X.index}
@@ -125,7 +125,7 @@ class Schema:
         return X.to_frame().T.infer_objects() if is_row else X
 
     def places(self, frame: pd.DataFrame, owner: str = "the model") -> Integers:  # (len(self.columns),)
-        """Where each column stands in a frame; -1 for a dropped one that is not there."""
+        """Return the position of each column in a frame; -1 for a dropped column that is missing there."""
         if is_array(frame) or (is_unnamed(frame) and not self.named):
             _check_width(frame.shape[1], len(self.columns), owner)
             return np.arange(len(self.columns))
@@ -314,7 +314,7 @@ def _cells(frame: pd.DataFrame, places: Integers) -> list[Sequence[Any]]:
 
 
 def _cell(frame: pd.DataFrame, place: int) -> Any:
-    """The value of a column in the only row."""
+    """Return the value of a column in the only row."""
     value = frame.iat[0, place]
     # Arrow's float32 comes as Python's float.
     return scalars(frame.iloc[:, place].array)[0] if type(value) is float and value == value else value

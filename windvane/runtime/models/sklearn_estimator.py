@@ -180,7 +180,7 @@ class FittedSklearn(FittedModel):
 
 
 def sklearn_features(features: Any, *, dense: bool) -> Any:
-    """Make what an estimator of scikit-learn takes: dense where it must be, and rounded to float32.
+    """Return rows as an estimator of scikit-learn takes them: dense where it must be, and rounded to float32.
 
     Rows that are equal then stay equal however they were encoded, and neighbours at the same distance stay the same.
     """
