@@ -66,9 +66,8 @@ class Encoder:
 
     def arrays_of(self, i: int) -> dict[str, NDArray[Any]]:
         """Return the arrays of one step by the names within the step."""
-        return {
-            name.partition("_")[2]: array for name, array in self.arrays.items() if name.partition("_")[0] == str(i)
-        }
+        prefix = f"{i}_"
+        return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
 
     def _add(self, step: Step, arrays: dict[str, NDArray[Any]], chain: list[NumberStep]) -> None:
         op = step["op"]

@@ -89,7 +89,8 @@ def _check_numbers(part: Any, n_features: float, seen: set[int]) -> None:
         parts = list(part)
     else:
         parts = list(vars(part).values()) if hasattr(part, "__dict__") else []
-        n_features = min(n_features, getattr(part, "n_features_in_", np.inf) if hasattr(part, "tree_") else np.inf)
+        if hasattr(part, "tree_"):
+            n_features = min(n_features, getattr(part, "n_features_in_", np.inf))
         if isinstance(part, BaseForest | BaseGradientBoosting) or hasattr(part, "_predictors"):
             n_features = part.n_features_in_
         _check_tree(part, n_features)
