@@ -170,6 +170,10 @@ def test_what_cannot_be_opened_again_is_not_written(tmp_path: Path) -> None:
     model.save(tmp_path)
     found = trusting.load(tmp_path, case.context).predict(case.test.table)
     np.testing.assert_array_equal(found, model.predict(case.test.table))
+    again = tmp_path / "again"
+    again.mkdir()
+    case.create_model(trusting, checkpoint=tmp_path).save(again)  # a finished model of a trial that is resumed
+    np.testing.assert_array_equal(trusting.load(again, case.context).predict(case.test.table), found)
 
 
 def test_neither_classifier_nor_regressor() -> None:

@@ -82,6 +82,19 @@ def test_lines_are_rows(tmp_path: Path, end: str, packed: bool) -> None:
     assert found["error"].isna().tolist() == [True, False, False, True]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_a_bad_line_leaves_the_letters_of_the_others_as_they_are(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("row;note\na;5 €\n\nb;“Köln”\n".encode(encoding))
+    frame, faults = read_rows(tmp_path / "t.csv")
+    assert faults == {1: "the line is empty"} and frame["note"].tolist()[::2] == ["5 €", "“Köln”"]
+
+
+def test_a_file_may_declare_its_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("sep=^\nrow^note\na^x, y\n\nb^z\n")
+    frame, faults = read_rows(tmp_path / "t.csv")
+    assert faults == {1: "the line is empty"} and frame["note"].tolist()[::2] == ["x, y", "z"]
+
+
 def test_a_single_column_may_be_empty(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("size\n1\n\n3\n")
     frame, faults = read_rows(tmp_path / "t.csv")

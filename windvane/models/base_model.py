@@ -23,7 +23,7 @@ from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.models import load_model
-from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.output import Output
 from windvane.runtime.serialization import read_json, reading, write_json
 
@@ -31,7 +31,6 @@ from windvane.runtime.serialization import read_json, reading, write_json
 class BaseModel:
     """One configuration being trained; a model of windvane.models.base.Model."""
 
-    kind: ClassVar[str]  # of the fitted model
     patience: ClassVar[int] = 0  # iterations without improvement that early stopping always allows
     max_iterations: int = 1
 
@@ -42,7 +41,7 @@ class BaseModel:
         self.early_stopping = EarlyStopping(self.patience)
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Take what training needs; `features` are the encoded training rows."""
+        """Prepare the training; `features` are the encoded training rows."""
         raise NotImplementedError
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
@@ -56,7 +55,7 @@ class BaseModel:
         raise NotImplementedError
 
     def _after_evaluation(self) -> None:
-        """Note how far the training is after the loss of each iteration was added to `early_stopping`."""
+        """Update the progress once the loss of each iteration is in `early_stopping`."""
         self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
         self.finished = self.early_stopping.should_stop or self.iterations >= self.max_iterations
 
@@ -92,9 +91,8 @@ class BaseModel:
         """Write what only resuming needs; return what else ``training.json`` must hold."""
         return {}
 
-    def resume(self, folder: Path) -> None:
-        """Continue from a checkpoint."""
-        fitted = open_model(folder, self.context, self.kind, self._trusted_types())
+    def resume(self, folder: Path, fitted: FittedModel) -> None:
+        """Continue from a checkpoint, whose model of the best iteration is `fitted`."""
         state = self._read_progress(folder)
         with reading(folder):
             self.encoder = fitted.encoder
@@ -111,24 +109,20 @@ class BaseModel:
         return state
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
-        """Take over what `_save_training` wrote and what predicts."""
+        """Restore what `_save_training` wrote and what predicts."""
         raise NotImplementedError
-
-    def _trusted_types(self) -> Sequence[str]:
-        return ()
 
 
 class FinishedModel(BaseModel):
     """A model that trains no further, from its checkpoint."""
 
-    def __init__(self, folder: Path, fitted: Any, context: TrainingContext) -> None:
+    def __init__(self, folder: Path, fitted: FittedModel, context: TrainingContext) -> None:
         super().__init__(fitted.encoder, TargetScaler(), context)
         self._fitted = fitted
         self._read_progress(folder)
 
     def fitted(self) -> FittedModel:
-        model: FittedModel = self._fitted
-        return model
+        return self._fitted
 
 
 class BaseFamily:
@@ -180,19 +174,18 @@ class BaseFamily:
         scaler = TargetScaler.of(train.target, train.weight, task) if self.scales_target else TargetScaler()
         model = self._new_model(encoder, scaler, context)
         if checkpoint is not None:
-            model.resume(checkpoint)
+            model.resume(checkpoint, self.load(checkpoint, context))
         model.prepare(config, features, balance_class_weights(config, train), validation)
         return model
 
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> BaseModel:
         raise NotImplementedError
 
-    def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        model: Fitted = open_model(folder, context, self.kind)
-        return model
+    def load(self, folder: Path, context: TrainingContext) -> FittedModel:
+        return open_model(folder, context, self.kind)
 
 
-def open_model(folder: Path, context: TrainingContext, kind: str, trusted: Sequence[str] = ()) -> Any:
+def open_model(folder: Path, context: TrainingContext, kind: str, trusted: Sequence[str] = ()) -> FittedModel:
     """Open the fitted model of a checkpoint, which must be of this kind and for this task."""
     model = load_model(folder, context.threads, context.n_bagged_models, trusted)
     if model.kind != kind or model.output.n_classes != context.task.n_classes:

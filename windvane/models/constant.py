@@ -41,8 +41,7 @@ class Constant:
         return ConstantModel(train, context.task)
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
-        model: Fitted = open_model(folder, context, FittedLinear.kind)
-        return model
+        return open_model(folder, context, FittedLinear.kind)
 
 
 class ConstantModel:
@@ -55,17 +54,16 @@ class ConstantModel:
         steps, arrays = [{"op": "impute"}, {"op": "numbers"}], {"0_values": np.zeros(table.n_numbers)}
         encoder = Encoder(steps, arrays, table.n_numbers, table.cardinalities)
         n_features = max(1, table.n_numbers + (0 if table.sparse is None else table.sparse.shape[1]))
-        if not task.is_classification:
-            constant = float(np.average(train.target, weights=train.weight))
-            if task.quantile is not None:
-                constant = float(np.quantile(train.target, task.quantile))
-            output, intercept = Output(0, mean=constant), np.zeros(1)
-        else:
+        if task.is_classification:
             counts = np.bincount(train.target, weights=train.weight, minlength=task.n_classes)
             classes = np.flatnonzero(counts)
             logs = np.log(counts[classes] / counts.sum())
             output = Output(task.n_classes, tuple(classes.tolist()))
             intercept = logs if len(classes) > 2 else logs[-1:] - logs[0]
+        elif task.quantile is not None:
+            output, intercept = Output(0, mean=float(np.quantile(train.target, task.quantile))), np.zeros(1)
+        else:
+            output, intercept = Output(0, mean=float(np.average(train.target, weights=train.weight))), np.zeros(1)
         self._fitted = FittedLinear(encoder, output, np.zeros((len(intercept), n_features)), intercept)
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:

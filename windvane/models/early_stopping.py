@@ -18,8 +18,8 @@ _SMALLEST = 1e-15  # probability
 class EarlyStopping:
     """Losses of the iterations so far, lower being better."""
 
-    def __init__(self, least: int, losses: Iterable[float] = ()) -> None:
-        self.least = least  # iterations without improvement that are always allowed
+    def __init__(self, patience: int, losses: Iterable[float] = ()) -> None:
+        self.patience = patience  # iterations without improvement that are always allowed
         self.losses: list[float] = []  # one an iteration; what is not finite counts as infinite
         self.best = 0  # number of iterations with the lowest loss, the first of equals; 0 before the first
         for loss in losses:
@@ -35,12 +35,12 @@ class EarlyStopping:
 
     @property
     def should_stop(self) -> bool:
-        return is_out_of_patience(len(self.losses), self.best, self.least)
+        return is_out_of_patience(len(self.losses), self.best, self.patience)
 
 
-def is_out_of_patience(iterations: int, best: int, least: int) -> bool:
-    """Whether the best iteration is long ago for its number: a model that improved for long may well do so again."""
-    return iterations - best > max(0.3 * best + 20, least)
+def is_out_of_patience(iterations: int, best: int, patience: int) -> bool:
+    """Whether too many iterations followed the best one; a model that improved for long may well do so again."""
+    return iterations - best > max(0.3 * best + 20, patience)
 
 
 def validation_loss(found: Floats, validation: DataSplit, task: Task, target_scaler: TargetScaler) -> float:

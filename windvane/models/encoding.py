@@ -171,25 +171,21 @@ def describe_transformers(fitted: FittedTransformers, generated: GeneratedFeatur
 
 
 def _constant_steps(columns: ColumnTransformer, numbers: Floats) -> list[tuple[Step, dict[str, Any]]]:
-    """Hold numbers to the one value that they had in training, of whose change the model cannot know anything.
+    """Clip columns that were constant in training to their value, since no model learned what another one means.
 
-    Trees ignore such a column; scaled by a spread of 1, a new value would move every other model.
+    Trees ignore such a column; in other models, which scale it by a spread of 1, a new value would count.
     """
     chain = {name: transformer for name, transformer, _ in columns.transformers_}.get("numbers")
     if not isinstance(chain, Pipeline) or "impute" not in chain.named_steps:
         return []
     first = numbers[:SAMPLE]  # most columns vary within their first rows
+    varies = np.fmin.reduce(first) < np.fmax.reduce(first)  # (p,): without the missing ones
     low, high = np.full(numbers.shape[1], -np.inf), np.full(numbers.shape[1], np.inf)
-    for j in np.flatnonzero((np.isnan(first) | (first == _first_numbers(first))).all(axis=0)):
+    for j in np.flatnonzero(~varies):
         present = numbers[~np.isnan(numbers[:, j]), j]
         if len(present) == 0 or (present == present[0]).all():  # what is always missing is imputed by 0
             low[j] = high[j] = present[0] if len(present) else 0.0
     return [({"op": "clip"}, {"low": low, "high": high})] if np.isfinite(low).any() else []
-
-
-def _first_numbers(numbers: Floats) -> Floats:  # (n, p) -> (p,)
-    """The first number of each column that is not missing; NaN where all are."""
-    return np.asarray(numbers[np.isnan(numbers).argmin(axis=0), np.arange(numbers.shape[1])])
 
 
 def _column_steps(
@@ -220,7 +216,7 @@ def _column_steps(
 
 
 def _number_steps(fitted: Any) -> list[tuple[Step, dict[str, Any]]]:
-    """Name the arithmetic of a fitted transformer of numbers, with what it learned."""
+    """Return the steps of a fitted transformer of numbers, with what it learned."""
     if isinstance(fitted, SimpleImputer):
         return [({"op": "impute"}, {"values": fitted.statistics_})]
     if isinstance(fitted, StandardScaler):
@@ -242,7 +238,7 @@ def _number_steps(fitted: Any) -> list[tuple[Step, dict[str, Any]]]:
 def _columns(settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task) -> ColumnTransformer | None:
     p = table.n_numbers
     numbers = list(range(p))
-    most = settings.onehot_max or -1  # a category of no level at all is no exception from "never one-hot"
+    most = settings.onehot_max or -1  # 0 is never, also for categories without levels
     codes = [p + j for j, k in enumerate(table.cardinalities) if k <= settings.native_max]
     small = [p + j for j, k in enumerate(table.cardinalities) if settings.native_max < k <= most]
     large = [p + j for j, k in enumerate(table.cardinalities) if k > max(settings.native_max, most)]
@@ -387,9 +383,9 @@ def preprocessing_space(scale: str) -> dict[str, Param]:
 
 def encoder_settings(config: Config) -> EncoderSettings:
     """Read the hyperparameters of `preprocessing_space` from a complete configuration."""
-    names = {"scale", "robust_low", "robust_high", "quantiles", "quantile_shape", "impute", "onehot_max"}
-    chosen: dict[str, object] = {name: value for name, value in config.items() if name in names}
-    return replace(DENSE, **chosen, min_frequency=config.get("min_frequency", 0.0))  # type: ignore[arg-type]
+    names = preprocessing_space(DENSE.scale).keys() - {"merge_rare"}  # where it is False, there is no `min_frequency`
+    chosen: dict[str, Any] = {name: value for name, value in config.items() if name in names}
+    return replace(DENSE, **chosen)
 
 
 def class_weight_space(task: Task) -> dict[str, Param]:
@@ -398,7 +394,7 @@ def class_weight_space(task: Task) -> dict[str, Param]:
 
 
 def balance_class_weights(config: Config, train: DataSplit) -> DataSplit:
-    """Give every class of a training set the same total weight, where the configuration wants that.
+    """Return a training set whose classes have the same total weight, if the configuration asks for it.
 
     Weights of rows are kept within their class, and so is the sum of all.
     """

@@ -25,11 +25,8 @@ from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.fitted import FittedModel
-from windvane.runtime.models.trees import FittedForest, TreeArrays
+from windvane.runtime.models.trees import FOREST_SIZE, FittedForest, TreeArrays
 
-# Averaging the forests of five folds makes more trees than Auto-Sklearn 2.0's 512 of them; each costs time to grow and,
-# more than those of any other family, to predict.
-_STEPS = (8, 16, 32, 64, 128)
 # Leaves of one tree: more would cost memory and time out of proportion on large noisy data.
 _MOST_LEAVES = 20_000
 # Seconds between looks at the clock, where there is a deadline.
@@ -40,7 +37,9 @@ class Forest(BaseFamily):
     """Random forest (best splits, bootstrap samples by default) or extra trees (random splits, all rows)."""
 
     kind = "forest"
-    steps = _STEPS
+    # The forests of five folds together have more trees than Auto-Sklearn 2.0's 512. Each costs time to grow and, more
+    # than those of any other family, to predict.
+    steps = (8, 16, 32, 64, FOREST_SIZE)
     scales_target = False
     usual_cost = 70.0  # of half the trees: the models of several folds share them
 
@@ -96,8 +95,7 @@ class Forest(BaseFamily):
 
 
 class ForestModel(BaseModel):
-    kind = "forest"
-    max_iterations = _STEPS[-1]
+    max_iterations = Forest.steps[-1]
 
     def __init__(self, family: Forest, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)

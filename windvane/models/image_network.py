@@ -97,8 +97,7 @@ class _ImageFamily:
         checkpoint: Path | None = None,
     ) -> ImageNetworkModel:
         config = fill_defaults(config, self.search_space(context.task))
-        recipe = self.recipe(config, context.seed)
-        return ImageNetworkModel(recipe, (train, validation), context, checkpoint)
+        return ImageNetworkModel(self.recipe(config, context.seed), train, validation, context, checkpoint)
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
         from windvane.vision.saved_model import load_model
@@ -144,9 +143,8 @@ class FineTune(_ImageFamily):
         from windvane.vision.transfer.frozen_features import pretrained_recipe
 
         chosen: dict[str, Any] = {name: value for name, value in config.items() if name != "weights"}
-        recipe = pretrained_recipe(str(config["weights"]))
         return replace(
-            recipe,
+            pretrained_recipe(str(config["weights"])),
             steps=None,
             batch_size=TIMED_BATCH_SIZE,
             warmup_fraction=0.1,
@@ -183,10 +181,15 @@ class FromScratch(_ImageFamily):
     def recipe(self, config: Config, seed: int) -> Recipe:
         from windvane.vision.recipe import Recipe
 
-        chosen: dict[str, Any] = dict(config)
-        chosen |= {"fisher_penalty": chosen["fisher_penalty"] or None, "eval_crop": "squeeze"}
-        chosen |= {"track_fisher": True, "fisher_interval": FISHER_INTERVAL}
-        return Recipe(**chosen, batch_size=64, seed=seed)
+        chosen: dict[str, Any] = {**config, "fisher_penalty": config["fisher_penalty"] or None}
+        return Recipe(
+            **chosen,
+            batch_size=64,
+            eval_crop="squeeze",
+            track_fisher=True,
+            fisher_interval=FISHER_INTERVAL,
+            seed=seed,
+        )
 
 
 class ImageNetworkModel:
@@ -195,14 +198,15 @@ class ImageNetworkModel:
     def __init__(
         self,
         recipe: Recipe,
-        splits: tuple[DataSplit, DataSplit],
+        train: DataSplit,
+        validation: DataSplit,
         context: TrainingContext,
         checkpoint: Path | None,
     ) -> None:
         self.iterations = self.best_iteration = 0
         self.finished = False
         self.recipe, self.context = recipe, context
-        self._train, self._validation = splits
+        self._train, self._validation = train, validation
         self._run: TrainingRun | None = None
         if checkpoint is not None:
             self._resume(checkpoint)
@@ -278,8 +282,9 @@ class ImageNetworkModel:
         from windvane.data.images import ImageSplits
 
         n_classes = self.context.task.n_classes
-        splits = (self._train, self._validation)
-        train, valid = (image_dataset(_images(one.table), one.target, n_classes) for one in splits)
+        train, valid = (
+            image_dataset(_images(split.table), split.target, n_classes) for split in (self._train, self._validation)
+        )
         return ImageSplits(train, valid, None, (), ())
 
     def _make_run(self, network: Any = None) -> TrainingRun:
@@ -379,9 +384,8 @@ def image_dataset(images: ImageColumn, target: Integers | None, n_classes: int) 
     """Return the images of a table, without a copy of their pixels."""
     from windvane.data.images import ImageDataset
 
-    items = tuple(images.pixels[row] for row in images.rows.tolist())
     names = tuple(map(str, images.rows.tolist()))
-    return ImageDataset(items, target, tuple(map(str, range(n_classes))), names)
+    return ImageDataset(tuple(images.each()), target, tuple(map(str, range(n_classes))), names)
 
 
 def _images(table: Table) -> ImageColumn:

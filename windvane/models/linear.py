@@ -46,8 +46,6 @@ class Linear(BaseFamily):
 
 
 class LinearModel(BaseModel):
-    kind = "linear"
-
     coefficients: Floats  # shape (k, q): one row for two classes or a number, else one for each class
     intercept: Floats  # shape (k,)
     classes: NDArray[np.intp]  # codes of the classes that the training set holds; empty for regression
@@ -56,7 +54,13 @@ class LinearModel(BaseModel):
         self.classes, self.coefficients, self.intercept = fitted.classes, fitted.coefficients, fitted.intercept
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        self._estimator, self._features, self._train = _estimator(config, self.context), features, train
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        self._features, self._train = features, train
+        if self.context.task.is_classification:
+            self._estimator: Any = LogisticRegression(C=config["C"], warm_start=True)
+        else:
+            self._estimator = Ridge(alpha=config["alpha"])
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
         """Train fully; stopped by the clock, it keeps the coefficients reached."""
@@ -66,14 +70,14 @@ class LinearModel(BaseModel):
             self._solve()
         elif len(np.unique(self._train.target)) > 1:
             self._fit_logistic(deadline)
-        else:  # a training set of one class: no coefficients, and all certainty
+        else:  # one class, which gets the probability 1
             self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
             self.classes = np.unique(self._train.target).astype(np.intp)
         self.iterations = self.best_iteration = 1
         self.finished = time.monotonic() < deadline
 
     def _fit_logistic(self, deadline: float) -> None:
-        if self.iterations:  # stopped by the clock in an earlier life
+        if self.iterations:  # a deadline stopped the training of the checkpoint
             self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
             self._estimator.classes_ = self.classes
         fit_until_deadline(self._estimator, self._features, self._train, _PORTIONS, deadline)
@@ -93,14 +97,6 @@ class LinearModel(BaseModel):
 
     def fitted(self) -> FittedModel:
         return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
-
-
-def _estimator(config: Config, context: TrainingContext) -> Any:
-    from sklearn.linear_model import LogisticRegression, Ridge
-
-    if context.task.is_classification:
-        return LogisticRegression(C=config["C"], warm_start=True)
-    return Ridge(alpha=config["alpha"])
 
 
 def fit_until_deadline(

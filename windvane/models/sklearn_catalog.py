@@ -54,15 +54,10 @@ def sgd() -> SklearnFamily:
 def kernel() -> SklearnFamily:
     """Logistic and ridge regression on the kernels between rows and some rows of the training (Nystroem's method)."""
 
-    def classifier() -> Any:
+    def pipeline(linear: Any) -> Any:
         from sklearn.kernel_approximation import Nystroem
 
-        return Pipeline([("kernel", Nystroem()), ("linear", LogisticRegression(max_iter=200))])
-
-    def regressor() -> Any:
-        from sklearn.kernel_approximation import Nystroem
-
-        return Pipeline([("kernel", Nystroem()), ("linear", Ridge())])
+        return Pipeline([("kernel", Nystroem()), ("linear", linear)])
 
     def search_space(task: Task) -> Mapping[str, Param]:
         if task.is_classification:
@@ -78,23 +73,24 @@ def kernel() -> SklearnFamily:
         }
 
     def parameters(config: Config, features: Any, target: NDArray[Any]) -> Mapping[str, Any]:
-        # The distance between rows grows with the number of features, and so does the unit of gamma.
-        chosen = {"kernel": config["kernel"], "gamma": float(config["gamma"]) / features.shape[1]}
-        chosen["n_components"] = min(int(config["n_components"]), features.shape[0])
-        if config["kernel"] == "polynomial":
-            chosen |= {"degree": config["degree"], "coef0": 1.0}
-        linear = {name: config[name] for name in ("C", "alpha") if name in config}
-        return {f"kernel__{name}": value for name, value in chosen.items()} | {
-            f"linear__{name}": value for name, value in linear.items()
+        n_rows, n_features = features.shape
+        chosen = {
+            "kernel__kernel": config["kernel"],
+            # The distance between rows grows with the number of features, and so does the unit of gamma.
+            "kernel__gamma": float(config["gamma"]) / n_features,
+            "kernel__n_components": min(int(config["n_components"]), n_rows),
         }
+        if config["kernel"] == "polynomial":
+            chosen |= {"kernel__degree": config["degree"], "kernel__coef0": 1.0}
+        return chosen | {f"linear__{name}": config[name] for name in ("C", "alpha") if name in config}
 
     def supports(task: Task, table: Table) -> bool:
         return task.n_rows * task.n_outputs <= 300_000
 
     return SklearnFamily(
         "kernel",
-        classifier=classifier,
-        regressor=regressor,
+        classifier=lambda: pipeline(LogisticRegression(max_iter=200)),
+        regressor=lambda: pipeline(Ridge()),
         search_space=search_space,
         parameters=parameters,
         supports=supports,

@@ -22,7 +22,7 @@ from windvane.models.encoding import EncoderSettings, class_weight_space, encode
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoder
 from windvane.runtime.columns.table import Floats, Table
-from windvane.runtime.models.fitted import Fitted, FittedModel
+from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.sklearn_estimator import FittedSklearn, read_estimator, sklearn_features, write_estimator
 from windvane.runtime.serialization import check_digest, digest
 
@@ -143,10 +143,12 @@ class SklearnFamily(BaseFamily):
 
     def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
         """One, or 8, 16, 32 ... up to the largest number of iterations."""
+        if self.iterations is None:
+            return (1,)
         totals = [self.max_iterations]
         while totals[0] >= 2 * _FIRST_CHECKPOINT:
             totals.insert(0, totals[0] // 2)
-        return (1,) if self.iterations is None else tuple(totals)
+        return tuple(totals)
 
     def encoding(self, config: Config, table: Table) -> EncoderSettings:
         """As given, else as the configuration wants."""
@@ -155,10 +157,9 @@ class SklearnFamily(BaseFamily):
     def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> SklearnModel:
         return SklearnModel(self, encoder, target_scaler, context)
 
-    def load(self, folder: Path, context: TrainingContext) -> Fitted:
+    def load(self, folder: Path, context: TrainingContext) -> FittedModel:
         """Open a checkpoint for prediction."""
-        model: Fitted = open_model(folder, context, self.kind, self.trusted_types(context.task))
-        return model
+        return open_model(folder, context, self.kind, self.trusted_types(context.task))
 
     def create_estimator(self, task: Task) -> Estimator:
         """Make a new, unfitted estimator for a task; of a quantile by its parameters ``quantile`` and ``loss``."""
@@ -172,7 +173,7 @@ class SklearnFamily(BaseFamily):
         return made
 
     def trusted_types(self, task: Task) -> list[str]:
-        """Names of the types that a file may hold, beside those that are always trusted: from this code alone."""
+        """Return the names of the types that a file may hold beside those that are always trusted."""
         estimator = self.create_estimator(task)
         parts = [estimator, *estimator.get_params(deep=True).values()]
         types = {type(part) for part in parts if hasattr(part, "get_params")}
@@ -180,8 +181,6 @@ class SklearnFamily(BaseFamily):
 
 
 class SklearnModel(BaseModel):
-    kind = "sklearn"
-
     def __init__(
         self, family: SklearnFamily, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext
     ) -> None:
@@ -190,25 +189,22 @@ class SklearnModel(BaseModel):
         self.estimator: Estimator = None  # what predicts: as it was after the best iteration
         self._current: Estimator = None  # what is trained further
         self.family, self.max_iterations = family, family.max_iterations
+        self._trusted = family.trusted_types(context.task)
         self._seconds = 0.0  # of an iteration of the last warm start
-
-    def _trusted_types(self) -> Sequence[str]:
-        return self.family.trusted_types(self.context.task)
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         self.estimator, self.best_loss = fitted.estimator, float(state["best_loss"])
         if state["sha256"] is not None:
             check_digest(folder / "training.skops", state["sha256"])
-            self._current = read_estimator(folder / "training.skops", self._trusted_types())
+            self._current = read_estimator(folder / "training.skops", self._trusted)
 
     def prepare(self, config: Config, features: Any, train: DataSplit, validation: DataSplit) -> None:
         """Choose the rows to learn from, and make or open the estimator that learns."""
         task, family = self.context.task, self.family
         self.n_features = features.shape[1]
         target, weight, rows = self.target_scaler.transform(train.target), train.weight, np.arange(len(train.target))
-        if task.is_classification and len(np.unique(target)) > 1:
-            counts = np.bincount(target)
-            large = np.flatnonzero(counts >= family.min_class_size)
+        if task.is_classification:
+            large = np.flatnonzero(np.bincount(target) >= family.min_class_size)
             if len(large) > 1:
                 rows = np.flatnonzero(np.isin(target, large))
         estimator = family.create_estimator(task)
@@ -223,7 +219,8 @@ class SklearnModel(BaseModel):
         dense = not takes_sparse(estimator)
         self._features, self._valid = sklearn_features(features, dense=dense), validation
         self._valid_features = sklearn_features(self.encoder.transform(validation.table), dense=dense)
-        if task.is_classification and len(np.unique(self._target)) == 1:
+        self._has_one_class = task.is_classification and len(np.unique(self._target)) == 1
+        if self._has_one_class:
             from sklearn.dummy import DummyClassifier
 
             estimator, self._weight = DummyClassifier(), {}  # whose `fit` names weights otherwise than a pipeline's
@@ -239,8 +236,7 @@ class SklearnModel(BaseModel):
         task, family = self.context.task, self.family
         translate = family._parameters
         estimator.set_params(**(config if translate is None else translate(config, self._features, self._target)))
-        settable = estimator.get_params(deep=True)
-        for name, value in settable.items():
+        for name, value in estimator.get_params(deep=True).items():
             last = name.rpartition("__")[2]
             if last == "random_state" and value is None:
                 estimator.set_params(**{name: self.context.seed % 2**32})
@@ -254,8 +250,7 @@ class SklearnModel(BaseModel):
         return estimator
 
     def _train_iterations(self, goal: int, deadline: float) -> None:
-        known = len(np.unique(self._target)) if self.context.task.is_classification else 2
-        if self.family.iterations is None or known == 1:
+        if self.family.iterations is None or self._has_one_class:
             self._call("fit", {})
             self.iterations, self.finished = 1, True
         elif self.family.iterations == "partial_fit":
@@ -282,27 +277,27 @@ class SklearnModel(BaseModel):
         self._evaluate()
 
     def _warm_start(self, goal: int, deadline: float) -> None:
-        """Go on to the next evaluation, which comes after fixed numbers of iterations, or as far as there is time."""
-        following = 0
-        while following <= self.iterations:
-            following += max(_MIN_PORTION, following // 4)
-        total = min(goal, following)
+        """Train up to the next evaluation, which comes after fixed numbers of iterations, or as far as time allows."""
+        next_evaluation = 0
+        while next_evaluation <= self.iterations:
+            next_evaluation += max(_MIN_PORTION, next_evaluation // 4)
+        total = min(goal, next_evaluation)
         if deadline < np.inf:
-            fitting = int((deadline - time.monotonic()) / self._seconds) if self._seconds else 1
-            total = min(total, self.iterations + max(1, fitting))
+            affordable = int((deadline - time.monotonic()) / self._seconds) if self._seconds else 1
+            total = min(total, self.iterations + max(1, affordable))
         begin = time.monotonic()
         self._current.set_params(**{str(self.family.iterations): total})
         self._call("fit", {})
         self._seconds = max((time.monotonic() - begin) / (total - self.iterations), 1e-9)
         self.iterations = total
-        if total in (following, self.family.max_iterations):
+        if total in (next_evaluation, self.family.max_iterations):
             self._evaluate()
 
     def _call(self, method: str, more: dict[str, Any]) -> None:
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(self.context.threads), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of convergence and the like: the validation rows tell what it is worth
+            warnings.simplefilter("ignore")  # such as those of convergence, which the validation loss shows as well
             with np.errstate(all="ignore"):
                 getattr(self._current, method)(self._features, self._target, **self._weight, **more)
 
@@ -316,8 +311,6 @@ class SklearnModel(BaseModel):
         self.finished = should_stop or self.iterations >= self.family.max_iterations
 
     def fitted(self) -> FittedModel:
-        if self.estimator is None:
-            raise RuntimeError("the model is not trained yet")
         return self._fitted(self.estimator)
 
     def _fitted(self, estimator: Estimator) -> FittedSklearn:
@@ -329,14 +322,14 @@ class SklearnModel(BaseModel):
             self.n_features,
             dense=not takes_sparse(estimator),
             name=self.family.name,
-            trusted=self.family.trusted_types(self.context.task),
+            trusted=self._trusted,
         )
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:
         """Write the estimator that is trained further, where that is another."""
         sha256 = None
         if self._current is not self.estimator:
-            write_estimator(folder / "training.skops", self._current, self._trusted_types(), self.family.name)
+            write_estimator(folder / "training.skops", self._current, self._trusted, self.family.name)
             sha256 = digest(folder / "training.skops")
         return {"best_loss": self.best_loss, "sha256": sha256}
 
@@ -349,7 +342,7 @@ def repeat_by_weight(rows: NDArray[np.intp], weight: Floats) -> NDArray[np.intp]
 
 
 def _weight_name(estimator: Estimator) -> str | None:
-    """Name the argument of ``fit`` that takes weights of rows; in a pipeline that of its last step."""
+    """Return the argument of ``fit`` that takes weights of rows; of a pipeline that of its last step."""
     from sklearn.utils.validation import has_fit_parameter
 
     if hasattr(estimator, "steps"):

@@ -42,14 +42,14 @@ class Scores:
         at = int(np.searchsorted(self.coverages, coverage - ROUNDING))
         if at == len(self.values):
             least = math.ceil(coverage / (1 - coverage) - 1e-9)
+            allowed = "a class that has rows"
+            if len(self.values):
+                allowed = f"at most {math.floor(float(self.coverages[-1]) * 1e6) / 1e6:.6g}"
             raise InputError(
                 f"coverage={coverage!r} needs at least {least} validation rows{whose}, but the model has {self.n_rows}."
-                f" Allowed: {f'at most {self._most():.6g}' if len(self.values) else 'a class that has rows'}."
+                f" Allowed: {allowed}."
             )
         return float(self.values[at])
-
-    def _most(self) -> float:
-        return math.floor(float(self.coverages[-1]) * 1e6) / 1e6
 
     def to_json(self) -> dict[str, Any]:
         return {"values": self.values.tolist(), "coverages": self.coverages.tolist(), "n_rows": self.n_rows}
@@ -84,8 +84,8 @@ class Intervals:
         return np.column_stack([prediction - limit * below, prediction + limit * above])
 
     def to_json(self) -> dict[str, Any]:
-        shape = {"knots": self.knots.tolist(), "below": self.below.tolist(), "above": self.above.tolist()}
-        return {"scores": self.scores.to_json(), **shape}
+        widths = {"knots": self.knots.tolist(), "below": self.below.tolist(), "above": self.above.tolist()}
+        return {"scores": self.scores.to_json(), **widths}
 
     @classmethod
     def from_json(cls, record: Any) -> Intervals:
@@ -112,11 +112,8 @@ class ClassSets:
             return np.full(len(classes), self.scores.limit(coverage))
         if not self.by_class:
             raise InputError(f"by_class=True is not usable with {len(classes)} classes. Allowed: False.")
-        labels = classes.tolist()
-        found = [
-            scores.limit(coverage, f" of class {label!r}") for scores, label in zip(self.by_class, labels, strict=True)
-        ]
-        return np.array(found)
+        each = zip(self.by_class, classes.tolist(), strict=True)
+        return np.array([scores.limit(coverage, f" of class {label!r}") for scores, label in each])
 
     def apply(self, blend: Floats, limits: Floats, allow_empty: bool) -> Masks:
         """Return whether a class is in the set of a row, shape (n, k), from blended probabilities."""

@@ -22,9 +22,9 @@ from pandas.errors import ParserWarning
 
 from .errors import InputError
 
-DECLARED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line of what Excel writes
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ParserWarning)  # what readers raise over a damaged file
-_ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
+_DECLARED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line of what Excel writes
+_ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")  # the last one fits all bytes
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DELIMITERS = ",;\t|"
 _BYTES, _ROWS = 1 << 16, 50  # that are looked at; more bytes where the lines are long
@@ -33,7 +33,7 @@ _LINES, _MOST_BYTES = 3, 1 << 26
 
 @dataclass(frozen=True)
 class DelimitedFile:
-    """How a text file is written: in UTF-8, UTF-16 or Latin-1, compressed or not."""
+    """How a text file is written: in UTF-8, UTF-16, Windows-1252 or Latin-1, compressed or not."""
 
     path: Path
     delimiter: str
@@ -54,10 +54,9 @@ class DelimitedFile:
         if len(beginning) == size and not wide:
             beginning = beginning[: beginning.rfind(b"\n") + 1] or beginning
         text = beginning.decode("utf-16" if wide else "utf-8-sig", errors="replace")
-        declared = DECLARED_DELIMITER.match(text)
-        delimiter, header = find_header(text[declared.end() :] if declared else text)
+        delimiter, header, begin = find_header(text)
         refuse_duplicates(name for name in header if name)  # pandas would rename them
-        return cls(path, declared[1] if declared else delimiter, bool(declared), ("utf-16",) if wide else _ENCODINGS)
+        return cls(path, delimiter, begin > 0, ("utf-16",) if wide else _ENCODINGS)
 
     def read(self, dtype: Any, usecols: list[str] | None = None) -> pd.DataFrame:
         """Read the file with pandas' C parser."""
@@ -116,11 +115,17 @@ def refuse_duplicates(names: Iterable[object]) -> None:
         raise ValueError(f"two columns have the same name: {', '.join(map(repr, twice))}")
 
 
-def find_header(text: str) -> tuple[str, list[str]]:
-    """Find the delimiter that splits the first rows most evenly, and the header it gives."""
-    best: tuple[tuple[bool, float, int], str, list[str]] = ((False, 0.0, 1), ",", text.splitlines()[:1])
-    for delimiter in _DELIMITERS:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+def find_header(text: str) -> tuple[str, list[str], int]:
+    """Return the delimiter, the header, and where it begins.
+
+    A line before the header may declare the delimiter; else it is the one that splits the first rows most evenly.
+    """
+    declared = _DECLARED_DELIMITER.match(text)
+    begin, delimiters = (declared.end(), declared[1]) if declared else (0, _DELIMITERS)
+    table = text[begin:]
+    best: tuple[tuple[bool, float, int], str, list[str]] = ((False, 0.0, 1), delimiters[0], table.splitlines()[:1])
+    for delimiter in delimiters:
+        reader = csv.reader(io.StringIO(table, newline=""), delimiter=delimiter)
         rows: list[list[str]] = []
         with contextlib.suppress(csv.Error):  # a line without this delimiter may be longer than fields can be
             rows = [row for row, _ in zip(reader, range(_ROWS), strict=False) if row]
@@ -129,7 +134,7 @@ def find_header(text: str) -> tuple[str, list[str]]:
             rating = (width == len(rows[0]), times / len(rows), width)
             if width > 1 and rating > best[0]:
                 best = (rating, delimiter, rows[0])
-    return best[1], best[2]
+    return best[1], best[2], begin
 
 
 def read_bytes(file: Path, size: int = -1) -> bytes:
@@ -150,8 +155,8 @@ def read_text(file: Path) -> str | None:
 
 
 def decode(content: bytes) -> str:
-    """Decode a text in UTF-8 or Latin-1."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+    """Decode a text by the first encoding that fits, as `DelimitedFile.read` does."""
+    for encoding in _ENCODINGS[:-1]:
+        with contextlib.suppress(UnicodeDecodeError):
+            return content.decode(encoding)
+    return content.decode(_ENCODINGS[-1])

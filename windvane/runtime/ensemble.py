@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from .columns.table import Floats
 from .errors import ModelFileError
@@ -53,7 +54,6 @@ class Ensemble:
     costs: tuple[tuple[float, ...], ...] | None = None
     # Of two classes: probabilities of the second one, ascending, and what they become; straight lines between them.
     calibration: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-
     # Of several labels: probability of each above which it is there.
     label_thresholds: tuple[float, ...] | None = None
     averages_roots: bool = False  # whether fold models of a member are averaged by the square roots of probabilities
@@ -99,44 +99,46 @@ class Ensemble:
     def from_json(cls, record: Any) -> Ensemble:
         """Read what `to_json` wrote; ModelFileError where it is not that."""
         try:
-            ensemble = cls(**record)
-            members = tuple(_member(one) for one in record["members"])
-            given = ensemble.decision_weights
-            decision_weights = None if given is None else tuple(float(factor) for factor in given)
-            label_thresholds = (
-                None if ensemble.label_thresholds is None else tuple(map(float, ensemble.label_thresholds))
-            )
-            costs, calibration = _rows(ensemble.costs), _rows(ensemble.calibration)
-            weights = np.array([member.weight for member in members], dtype=float)
-            factors = np.array([ensemble.temperature, *(decision_weights or ())], dtype=float)
-            if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):  # NaN and infinity are neither
-                raise ValueError(f"weights {weights.tolist()} are not above 0 with the sum 1")
-            shares = np.array([member.shares for member in members], dtype=float)  # (m, t), or (m, 0)
-            sums = np.append(shares.sum(axis=0), 1.0 + (shares.mean(axis=1) - weights if shares.size else 0.0))
-            if not np.all(np.abs(sums - 1) < 1e-6):
-                raise ValueError(f"shares {shares.tolist()} do not go together with weights {weights.tolist()}")
-            if not (np.all(factors > 0) and np.all(np.isfinite(factors))):
-                raise ValueError("temperature and decision weights are not finite and above 0")
-            if not all(member.is_sound for member in members):
-                raise ValueError("a member is out of range")
-            if type(ensemble.averages_roots) is not bool:
-                raise ValueError(f"averages_roots is {ensemble.averages_roots!r}")
-            if not all(0 < threshold < 1 for threshold in label_thresholds or ()):
-                raise ValueError("a threshold of a label is not between 0 and 1")
-            if costs is not None and not (len({len(costs), *map(len, costs)}) == 1 and np.isfinite(costs).all()):
-                raise ValueError("the costs are no square of finite numbers")
-            if calibration is not None and not _is_calibration(calibration):
-                raise ValueError("the calibration is not two ascending rows of probabilities")
-            return replace(
-                ensemble,
-                members=members,
-                decision_weights=decision_weights,
-                costs=costs,
-                label_thresholds=label_thresholds,
-                calibration=None if calibration is None else (calibration[0], calibration[1]),
-            )
+            lists: dict[str, Any] = {
+                "members": tuple(_member(one) for one in record["members"]),
+                "decision_weights": _floats(record.get("decision_weights")),
+                "costs": _rows(record.get("costs")),
+                "calibration": _rows(record.get("calibration")),
+                "label_thresholds": _floats(record.get("label_thresholds")),
+            }
+            ensemble = cls(**{**record, **lists})
+            ensemble._check()
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelFileError(f"The record of the ensemble is damaged: {error!r}") from error
+        return ensemble
+
+    def _check(self) -> None:
+        """Raise ValueError or TypeError where a record cannot be true."""
+        weights = np.array([member.weight for member in self.members], dtype=float)
+        if not (np.all(weights > 0) and abs(weights.sum() - 1) < 1e-6):  # NaN and infinity are neither
+            raise ValueError(f"weights {weights.tolist()} are not above 0 with the sum 1")
+        shares = np.array([member.shares for member in self.members], dtype=float)  # (m, t), or (m, 0)
+        sums = np.append(shares.sum(axis=0), 1.0 + (shares.mean(axis=1) - weights if shares.size else 0.0))
+        if not np.all(np.abs(sums - 1) < 1e-6):
+            raise ValueError(f"shares {shares.tolist()} do not go together with weights {weights.tolist()}")
+        factors = np.array([self.temperature, *(self.decision_weights or ())], dtype=float)
+        if not (np.all(factors > 0) and np.all(np.isfinite(factors))):
+            raise ValueError("temperature and decision weights are not finite and above 0")
+        if not all(member.is_sound for member in self.members):
+            raise ValueError("a member is out of range")
+        if type(self.averages_roots) is not bool:
+            raise ValueError(f"averages_roots is {self.averages_roots!r}")
+        if not all(0 < threshold < 1 for threshold in self.label_thresholds or ()):
+            raise ValueError("a threshold of a label is not between 0 and 1")
+        if self.costs is not None:
+            costs = np.array(self.costs)
+            if costs.shape != (len(costs), len(costs)) or not np.isfinite(costs).all():
+                raise ValueError("the costs are no square of finite numbers")
+        if self.calibration is not None:
+            knots = np.array(self.calibration)
+            ascending = len(knots) == 2 and knots.shape[1] > 1 and np.all(np.diff(knots) > 0)
+            if not ascending or knots.min() < 0 or knots.max() > 1:
+                raise ValueError("the calibration is not two ascending rows of probabilities")
 
 
 def _member(record: Any) -> Member:
@@ -144,15 +146,12 @@ def _member(record: Any) -> Member:
     return Member(**{**record, "number": int(record["number"]), "folds": folds, "shares": shares})
 
 
+def _floats(given: Any) -> tuple[float, ...] | None:
+    return None if given is None else tuple(map(float, given))
+
+
 def _rows(given: Any) -> tuple[tuple[float, ...], ...] | None:
-    return None if given is None else tuple(tuple(float(value) for value in row) for row in given)
-
-
-def _is_calibration(rows: tuple[tuple[float, ...], ...]) -> bool:
-    if len(rows) != 2 or len(rows[0]) != len(rows[1]) or len(rows[0]) < 2:
-        return False
-    knots = np.array(rows)
-    return bool(np.all(np.diff(knots, axis=1) > 0) and np.all(knots >= 0) and np.all(knots <= 1))
+    return None if given is None else tuple(tuple(map(float, row)) for row in given)
 
 
 def apply_calibration(probabilities: Floats, knots: tuple[float, ...], values: tuple[float, ...]) -> Floats:
@@ -165,6 +164,4 @@ def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
     """Sharpen (below 1) or flatten (above 1) probabilities of shape (n, k)."""
     if temperature == 1.0:
         return probabilities
-    logits = np.log(np.clip(probabilities, 1e-15, 1.0)) / temperature
-    powers: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(np.log(np.clip(probabilities, 1e-15, 1.0)) / temperature, axis=1))

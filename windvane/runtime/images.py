@@ -12,6 +12,7 @@ import math
 import os
 import threading
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,7 @@ def describe_problem(item: Item, error: Exception) -> str:
     """Return in words why an image cannot be decoded."""
     from PIL import Image, UnidentifiedImageError
 
-    empty = len(item) == 0 if isinstance(item, bytes) else isinstance(item, Path) and _is_empty(item)
-    if empty:
+    if (isinstance(item, bytes) and not item) or (isinstance(item, Path) and _is_empty(item)):
         return "it is empty"
     if isinstance(error, UnidentifiedImageError):
         return f"it is no image of a known format ({', '.join(FORMATS)})"
@@ -108,10 +108,8 @@ def _turn_upright(image: Any) -> bool:
     if image.format != "TIFF" and not any(name in image.info for name in _ORIENTED):
         return False
     before = image.size
-    try:
+    with suppress(Exception):  # the pixels are sound, the metadata are damaged
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # the pixels are sound, the metadata are damaged
-        return bool(image.size != before)
     return bool(image.size != before)
 
 

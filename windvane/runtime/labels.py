@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 
-# name -> type, to JSON, and back; the first type that fits holds
+# name -> type, to JSON, and back; the first type that fits is used
 Codec = tuple[type, Callable[[Any], Any], Callable[[Any], Any]]
 
 
@@ -24,8 +24,7 @@ def _timestamp(record: Any) -> pd.Timestamp:
 
 
 def _interval_to_json(value: Any) -> Any:
-    ends = [_name_and_value(end) for end in (value.left, value.right)]
-    return [*ends, value.closed]
+    return [_name_and_value(value.left), _name_and_value(value.right), value.closed]
 
 
 def _interval(record: Any) -> Any:

@@ -69,7 +69,7 @@ class EnsemblePredictor:
         if self.threads > 1 and table.n_rows > FEW_ROWS:
             shares = self._shares(table)
             tasks = [(model, share) for share in shares for model in models]
-            with ThreadPoolExecutor(self.threads) as pool:  # the libraries let go of the interpreter's lock
+            with ThreadPoolExecutor(self.threads) as pool:  # the libraries release the GIL
                 found = pool.map(lambda task: task[0].predict(task[1]), tasks)
                 return np.concatenate([self._average(found, share.n_rows) for share in shares])
         return self._average((model.predict(table) for model in models), table.n_rows)
@@ -195,24 +195,12 @@ def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Seque
 
     Each model predicts a few rows with missing, usual and unseen values. `folders` are those of the models.
     """
-    classes = predictor.classes
     with reading(manifest):
         table = predictor.schema.example()
-        if classes is not None and (classes.ndim != 1 or not pd.Index(classes).is_unique):
-            raise ValueError(f"classes {classes.tolist()}")
+        shape = predictor.raw_shape(table.n_rows)
+        _check_ensemble(predictor.ensemble, predictor.classes, predictor.targets, shape)
         if not all(folders):
             raise ValueError("a member of the ensemble has no model")
-        shape = predictor.raw_shape(table.n_rows)
-        thresholds, targets = predictor.ensemble.label_thresholds, predictor.targets
-        if thresholds is not None and (targets is None or not targets.are_labels or len(thresholds) != len(targets)):
-            raise ValueError(f"{len(thresholds)} thresholds are not those of the labels")
-        if any(len(member.shares) not in (0, shape[-1]) for member in predictor.ensemble.members):
-            raise ValueError("shares of a member are not those of the targets")
-        if classes is not None:
-            calibrated = predictor.ensemble.calibrate(np.full(shape, 1 / len(classes)))
-            decisive = predictor.ensemble.decision_values(calibrated)
-            if not calibrated.shape == decisive.shape == shape or not np.isfinite([calibrated, decisive]).all():
-                raise ValueError(f"calibration and decisions are not those of {len(classes)} classes")
     for models, folds in zip(predictor.models, folders, strict=True):
         for model, folder in zip(models, folds, strict=True):
             parts = models_of(model, folder)
@@ -233,6 +221,25 @@ def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Seque
                 ) from error
 
 
+def _check_ensemble(
+    ensemble: Ensemble, classes: NDArray[Any] | None, targets: Targets | None, shape: tuple[int, ...]
+) -> None:
+    """Raise ValueError where an ensemble does not belong to the classes or targets; `shape` is that of predictions."""
+    thresholds = ensemble.label_thresholds
+    if thresholds is not None and (targets is None or not targets.are_labels or len(thresholds) != len(targets)):
+        raise ValueError(f"{len(thresholds)} thresholds are not those of the labels")
+    if any(len(member.shares) not in (0, shape[-1]) for member in ensemble.members):
+        raise ValueError("shares of a member are not those of the targets")
+    if classes is None:
+        return
+    if classes.ndim != 1 or not pd.Index(classes).is_unique:
+        raise ValueError(f"classes {classes.tolist()}")
+    calibrated = ensemble.calibrate(np.full(shape, 1 / len(classes)))
+    decisive = ensemble.decision_values(calibrated)
+    if not calibrated.shape == decisive.shape == shape or not np.isfinite([calibrated, decisive]).all():
+        raise ValueError(f"calibration and decisions are not those of {len(classes)} classes")
+
+
 def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:
     """Find the folders of the fold models of each member, in the order of the folds."""
     return [
@@ -245,12 +252,12 @@ def member_folders(folder: Path, ensemble: Ensemble) -> list[list[Path]]:
 
 
 def classes_from_json(record: Any) -> NDArray[Any] | None:
-    """Read the labels of a manifest; an object dtype means texts."""
+    """Read the labels of a manifest; None for numbers."""
     return None if record is None else labels_from_json(record)
 
 
 def as_frame(X: Any) -> Frame:
-    """Make a frame of an array; frames and sparse matrices stay what they are."""
+    """Return a frame of an array or a row; frames get texts as names, and sparse matrices become CSR."""
     if sp.issparse(X):
         matrix: Any = X
         return sp.csr_matrix(matrix, dtype=np.float64)

@@ -16,12 +16,12 @@ import pandas as pd
 
 from .columns.column import Column
 from .columns.schema import Schema, is_unnamed
-from .delimited import DECLARED_DELIMITER, find_header, read_delimited, read_text
+from .delimited import find_header, read_delimited, read_text
 from .errors import InputError, MissingColumnsError
 
-READ = ("number", "date", "duration")  # kinds of columns whose values can be wrong
+_CHECKED_KINDS = ("number", "date", "duration")  # of columns: those whose values can be wrong
 MAX_BAD_VALUES = 1_000  # of a column; with more the table is another one
-_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")  # of the files of `read_frame` those whose rows are lines
+_LINE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")  # of files whose rows are lines
 _EMPTY_LINE = re.compile(r"\n[ \t]*\r?\n[\s]*\S|\A\s*\n")
 
 
@@ -35,7 +35,7 @@ def read_rows(
     Empty lines and lines with too many fields become rows. `read_frame` reads a file that has none of these.
     """
     file = Path(path)
-    has_lines = read_frame is read_delimited or file.name.lower().endswith(_TEXT)
+    has_lines = read_frame is read_delimited or file.name.lower().endswith(_LINE_SUFFIXES)
     text = read_text(file) if has_lines and os.path.isfile(file) else None
     try:
         frame = read_frame(file, texts)
@@ -46,12 +46,9 @@ def read_rows(
             raise
     if not text.strip():
         return read_frame(file, texts), {}  # which says why
-    declared = DECLARED_DELIMITER.match(text)
-    text = text[declared.end() :] if declared else text
-    delimiter, header = find_header(text)
-    delimiter = declared[1] if declared else delimiter
+    delimiter, header, begin = find_header(text)
     try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        lines = list(csv.reader(io.StringIO(text[begin:], newline=""), delimiter=delimiter))
     except csv.Error:
         return read_frame(file, texts), {}  # which says why
     while lines and not lines[-1]:
@@ -63,8 +60,9 @@ def read_rows(
     if not faults and width > 1:
         return read_frame(file, texts), {}
     with tempfile.TemporaryDirectory(prefix="windvane-") as folder:
-        cleaned = Path(folder) / ("rows.tsv" if delimiter == "\t" else "rows.csv")
+        cleaned = Path(folder) / "rows.csv"
         with cleaned.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(f"sep={delimiter}\n")
             writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
             writer.writerows([""] * width if i in faults or not line else line for i, line in enumerate(lines, -1))
         return read_frame(cleaned, texts), faults
@@ -84,7 +82,7 @@ def find_bad_rows(schema: Schema, frame: pd.DataFrame) -> dict[int, str]:
     by_name = schema.named and not is_unnamed(frame)
     found: dict[int, str] = {}
     for i, column in enumerate(schema.columns):
-        if column.kind not in READ or (schema.lags is not None and column.name in schema.lags.names):
+        if column.kind not in _CHECKED_KINDS or (schema.lags is not None and column.name in schema.lags.names):
             continue
         values: pd.Series = frame[column.name] if by_name else frame.iloc[:, i]
         for row, reason in _bad_values(column, values.rename(column.name).reset_index(drop=True)):
@@ -103,26 +101,24 @@ def predict_rows(
     beside = frame[carried].reset_index(drop=True)
     if len(faults) == len(frame):
         raise InputError(f"No row can be predicted. The first is row {min(faults)}: {faults[min(faults)]}.")
+    rows = pd.RangeIndex(len(frame))
     try:
         if not faults:
             return pd.concat([beside, predict(frame)], axis=1)
         bad = faults
-        found = predict(frame.iloc[_others(bad, len(frame))])
+        good = [row for row in rows if row not in bad]
+        found = predict(frame.iloc[good])
     except MissingColumnsError:
         raise
     except InputError:
         bad = {**find_bad_rows(schema, frame), **faults}
         if not bad or len(bad) == len(frame):
             raise
-        found = predict(frame.iloc[_others(bad, len(frame))])
-    rows = pd.RangeIndex(len(frame))
-    found = found.astype(object).set_axis(_others(bad, len(frame)), axis=0).reindex(rows)
+        good = [row for row in rows if row not in bad]
+        found = predict(frame.iloc[good])
+    found = found.astype(object).set_axis(good, axis=0).reindex(rows)
     texts = [bad.get(row) for row in rows]
     return pd.concat([beside, found.infer_objects(), pd.Series(texts, name="error", dtype=object)], axis=1)
-
-
-def _others(bad: dict[int, str], n_rows: int) -> list[int]:
-    return [row for row in range(n_rows) if row not in bad]
 
 
 def _fault(line: Sequence[str], width: int) -> str:
@@ -130,7 +126,7 @@ def _fault(line: Sequence[str], width: int) -> str:
 
 
 def _bad_values(column: Column, values: pd.Series) -> list[tuple[int, str]]:
-    """Find rows of a column that it cannot have, looking at each distinct value once."""
+    """Return row and reason of each value that a column cannot have; a distinct value is read once."""
     one = Schema(columns=(column,), named=True)
 
     def fault_of(some: pd.Series) -> str | None:

@@ -227,7 +227,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def digest(path: Path) -> str:
-    """Give the SHA-256 of a file: asked before a library's own parser, written in C, meets the bytes."""
+    """Return the SHA-256 of a file."""
     with reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

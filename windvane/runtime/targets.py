@@ -5,7 +5,6 @@ Notation: n rows, t targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -68,9 +67,10 @@ class Targets:
         """Read what `to_json` wrote; None stays None, ValueError where it is not that."""
         if record is None:
             return None
-        names, given = labels_from_json(record["names"]), record["values"]
-        values = None if given is None else tuple(labels_from_json(one) for one in given)
-        sizes: Sequence[int] = [] if values is None else [len(one) for one in values]
-        if len(names) < 2 or record["form"] not in get_args(Form) or (values is not None and sizes != [2] * len(names)):
-            raise ValueError(f"targets {names.tolist()} of the form {record['form']!r} with {sizes} values")
-        return cls(names, record["form"], values)
+        names, form, values = labels_from_json(record["names"]), record["form"], record["values"]
+        if values is not None:
+            values = tuple(labels_from_json(one) for one in values)
+        sizes = None if values is None else [len(one) for one in values]
+        if len(names) < 2 or form not in get_args(Form) or sizes not in (None, [2] * len(names)):
+            raise ValueError(f"targets {names.tolist()} of the form {form!r} with {sizes} values")
+        return cls(names, form, values)

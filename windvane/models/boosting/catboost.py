@@ -1,8 +1,8 @@
 """Gradient boosting with CatBoost.
 
-CatBoost's own snapshot holds everything that its training needs to go on, random streams included. Each growth raises
+CatBoost's own snapshot holds everything that its training needs to continue, random streams included. Each call raises
 the number of iterations and continues from the snapshot, which gives exactly the model of one uninterrupted fit (some
-10 % slower). The snapshot is kept beside the model, so that any worker can go on.
+10 % slower). The snapshot is kept beside the model, so that any worker can continue.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost
 from windvane.runtime.serialization import check_digest, delete_with, digest, temporary_folder
 
-_STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_PATIENCE = 50  # as for LightGBM
 _MOST_COLUMNS = 500
 _LOSSES = {"binary": "Logloss", "multiclass": "MultiClass", "regression": "RMSE"}
 
@@ -34,7 +32,7 @@ class CatBoost(BoostingFamily):
     """Symmetric boosted trees; categories by ordered target statistics, missing values native."""
 
     name = kind = "catboost"
-    steps = _STEPS
+    steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
     def supports(self, task: Task, table: Table) -> bool:
         """Everything but sparse parts: CatBoost takes no categories beside them."""
@@ -69,10 +67,9 @@ class CatBoost(BoostingFamily):
 
 
 class CatBoostModel(BoostingModel):
-    kind = "catboost"
     fitted_type = FittedCatBoost
-    patience = _PATIENCE
-    max_iterations = _STEPS[-1]
+    patience = 50  # as for LightGBM
+    max_iterations = CatBoost.steps[-1]
 
     def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
         super().__init__(encoder, target_scaler, context)
@@ -89,7 +86,7 @@ class CatBoostModel(BoostingModel):
             "snapshot_file": str(self._snapshot),
         }
         if self.context.task.kind == "binary" and (train.target == train.target[0]).all():
-            self._parameters["class_names"] = [0, 1]  # it would not know the other class
+            self._parameters["class_names"] = [0, 1]  # else it would not know the other class
         known = self.encoder.transform(validation.table)
         self._train = Pool(self._columns(features), self.target_scaler.transform(train.target), weight=train.weight)
         self._valid = Pool(
@@ -121,11 +118,11 @@ class _Watch:
     """CatBoost's callback: note the validation loss, stop at the end of patience or time."""
 
     def __init__(self, early_stopping: EarlyStopping, loss: str, deadline: float) -> None:
-        self._curve, self._loss, self._until = early_stopping, loss, deadline
+        self._early_stopping, self._loss, self._deadline = early_stopping, loss, deadline
 
     def after_iteration(self, info: Any) -> bool:
-        self._curve.update(info.metrics["validation"][self._loss][-1])
-        return not self._curve.should_stop and time.monotonic() < self._until
+        self._early_stopping.update(info.metrics["validation"][self._loss][-1])
+        return not self._early_stopping.should_stop and time.monotonic() < self._deadline
 
 
 def _loss(task: Task) -> str:
@@ -137,7 +134,7 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
     task = context.task
     return {
         **{name: value for name, value in config.items() if name != "features"},
-        # So many columns at most for each split; AutoGluon has a like rule, 1000, for many classes.
+        # So many columns at most for each split; AutoGluon has a similar rule, 1000, for many classes.
         "rsm": min(float(config["rsm"]), _MOST_COLUMNS / task.n_columns),
         "border_count": 64 if task.n_columns > WIDE else 254,
         "loss_function": _loss(task),
@@ -150,6 +147,6 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
         "thread_count": context.threads,
         "logging_level": "Silent",
         "save_snapshot": True,
-        # Seconds between snapshots within one growth: never, only at its end.
+        # Seconds between snapshots: none is written before the end of a call.
         "snapshot_interval": 100_000,
     }

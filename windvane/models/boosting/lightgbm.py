@@ -2,8 +2,8 @@
 
 A model is trained in segments that end after 4, 8, 16 ... rounds. Each segment has its own random seeds and starts
 from the trees before it, so a model that is continued from a checkpoint is bit for bit the model that was never
-interrupted, however its growth was divided. (Going on from a file within a segment would begin LightGBM's random
-streams, which no file holds, again.) One more pass of the training rows through each tree is the price, about a tenth.
+interrupted, however its training was divided. (Within a segment, a model from a file would begin LightGBM's random
+streams, which no file holds, again.) The price is one more pass of the training rows through each tree, about a tenth.
 """
 
 from __future__ import annotations
@@ -28,21 +28,13 @@ from windvane.models.search_space import choice, fill_defaults, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.models.boosters import FittedLightGBM
-from windvane.runtime.serialization import reading
-
-_STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-# Rounds without improvement that are always allowed. AutoGluon allows 300 on up to 10,000 rows, within hours; on the
-# log loss and on squared errors, which are watched here, little patience loses little ("Better by default",
-# arXiv 2407.04491: "robust to low patience", for regression 10 to 20 rounds are near best), and a short budget has
-# better uses for the rounds.
-_PATIENCE = 50
 
 
 class LightGBM(BoostingFamily):
     """Leaf-wise boosted trees; categories and missing values are native."""
 
     name = kind = "lightgbm"
-    steps = _STEPS
+    steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table LGBM-TD."""
@@ -74,11 +66,13 @@ class LightGBM(BoostingFamily):
 
 
 class LightGBMModel(SegmentedModel):
-    kind = "lightgbm"
     fitted_type = FittedLightGBM
     training_file = "training.txt"
-    patience = _PATIENCE
-    max_iterations = _STEPS[-1]
+    # AutoGluon allows 300 rounds on up to 10,000 rows, within hours. On the log loss and on squared errors, which are
+    # watched here, little patience loses little ("Better by default", arXiv 2407.04491: "robust to low patience", for
+    # regression 10 to 20 rounds are near best), and a short budget has better uses for the rounds.
+    patience = 50
+    max_iterations = LightGBM.steps[-1]
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         import lightgbm as lgb
@@ -104,7 +98,7 @@ class LightGBMModel(SegmentedModel):
     def _train_iterations(self, goal: int, deadline: float) -> None:
         import lightgbm as lgb
 
-        if self._live and self.iterations not in _STEPS:
+        if self._live and self.iterations not in LightGBM.steps:
             self.booster.update()
         else:  # a segment begins
             self.booster = lgb.train(
@@ -124,12 +118,6 @@ class LightGBMModel(SegmentedModel):
 
     def _write_booster(self, path: Path) -> None:
         self.booster.save_model(path, num_iteration=-1)
-
-    def _read_booster(self, path: Path) -> Any:
-        import lightgbm as lgb
-
-        with reading(path.parent, lgb.basic.LightGBMError):
-            return lgb.Booster(model_file=path)
 
 
 def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> dict[str, Any]:

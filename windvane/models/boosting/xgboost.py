@@ -27,10 +27,7 @@ from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import FittedXGBoost, xgboost_rows
-from windvane.runtime.serialization import reading
 
-_STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_PATIENCE = 50  # as for LightGBM
 _OBJECTIVES = {
     "binary": ("binary:logistic", "logloss"),
     "multiclass": ("multi:softprob", "mlogloss"),
@@ -46,7 +43,7 @@ class XGBoost(BoostingFamily):
 
     name = kind = "xgboost"
     package: ClassVar[str] = "xgboost"
-    steps = _STEPS
+    steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
     def supports(self, task: Task, table: Table) -> bool:
         """Everything but sparse parts, whose zeros XGBoost takes for missing values."""
@@ -79,11 +76,10 @@ class XGBoost(BoostingFamily):
 
 
 class XGBoostModel(SegmentedModel):
-    kind = "xgboost"
     fitted_type = FittedXGBoost
     training_file = "training.ubj"
-    patience = _PATIENCE
-    max_iterations = _STEPS[-1]
+    patience = 50  # as for LightGBM
+    max_iterations = XGBoost.steps[-1]
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         config, self.target_scaler = with_log_link(config, self.target_scaler)
@@ -95,7 +91,7 @@ class XGBoostModel(SegmentedModel):
         self._valid = xgboost_rows(known, self.encoder, threads, target, validation.weight)
 
     def _train_iterations(self, goal: int, deadline: float) -> None:
-        if not self._live or self.iterations in _STEPS:
+        if not self._live or self.iterations in XGBoost.steps:
             self._begin_segment()
         self.booster.update(self._train, self.iterations)
         found = self.booster.eval_set([(self._valid, "validation")], self.iterations)
@@ -115,12 +111,6 @@ class XGBoostModel(SegmentedModel):
 
     def _write_booster(self, path: Path) -> None:
         self.booster.save_model(path)
-
-    def _read_booster(self, path: Path) -> Any:
-        import xgboost as xgb
-
-        with reading(path.parent, xgb.core.XGBoostError):
-            return xgb.Booster(model_file=path)
 
 
 def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:

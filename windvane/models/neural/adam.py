@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Single = NDArray[np.float32]
+from windvane.runtime.models.realmlp import Single
 
-_FIRST, _SECOND, _SMALL = 0.9, 0.95, 1e-8  # decay of the moments (RealMLP's) and what keeps from dividing by zero
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.95, 1e-8  # RealMLP's
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,8 @@ class ParamGroup:
     """Neighbouring parameters that learn alike."""
 
     where: slice  # their place in the flat array
-    rate: float  # learning rate, as a multiple of the common one
-    decay: float = 0.0  # share that each unit of the common learning rate takes away from them
+    lr_factor: float  # times the learning rate of a step
+    weight_decay: float = 0.0  # times the learning rate of a step: the share by which it shrinks them
 
 
 class Adam:
@@ -33,27 +32,28 @@ class Adam:
         self.exp_avg = np.zeros_like(parameters) if exp_avg is None else exp_avg
         self.exp_avg_sq = np.zeros_like(parameters) if exp_avg_sq is None else exp_avg_sq
 
-    def step(self, gradient: Single, rate: float, groups: Iterable[ParamGroup]) -> None:
+    def step(self, gradient: Single, learning_rate: float, groups: Iterable[ParamGroup]) -> None:
+        """Update the parameters of all groups; the array of the gradient is reused for the step."""
         self.updates += 1
-        first, second = 1 - _FIRST**self.updates, 1 - _SECOND**self.updates
-        self.exp_avg *= _FIRST
-        self.exp_avg += (1 - _FIRST) * gradient
-        self.exp_avg_sq *= _SECOND
+        correction_1, correction_2 = 1 - _BETA_1**self.updates, 1 - _BETA_2**self.updates
+        self.exp_avg *= _BETA_1
+        self.exp_avg += (1 - _BETA_1) * gradient
+        self.exp_avg_sq *= _BETA_2
         np.square(gradient, out=gradient)
-        gradient *= 1 - _SECOND
+        gradient *= 1 - _BETA_2
         self.exp_avg_sq += gradient
         step = np.sqrt(self.exp_avg_sq, out=gradient)
-        step += _SMALL
+        step += _EPSILON
         np.divide(self.exp_avg, step, out=step)
         for group in groups:
-            step[group.where] *= rate * group.rate * math.sqrt(second) / first
-            if group.decay:
-                self.parameters[group.where] *= 1 - rate * group.decay
+            step[group.where] *= learning_rate * group.lr_factor * math.sqrt(correction_2) / correction_1
+            if group.weight_decay:
+                self.parameters[group.where] *= 1 - learning_rate * group.weight_decay
         self.parameters -= step
 
 
 def schedule_minima(most: int) -> tuple[int, ...]:
-    """Give the epochs at which the learning rate is zero: 1, 3, 7, 15 ... up to `most`."""
+    """Return the epochs at which the learning rate is zero: 1, 3, 7, 15 ... up to `most`."""
     return tuple(2**i - 1 for i in range(1, (most + 1).bit_length()))
 
 

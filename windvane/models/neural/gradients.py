@@ -17,9 +17,9 @@ _SAMPLE = 1000  # rows that decide the first weights
 
 
 def fit_input_scale(features: Any) -> Single:
-    """Give what makes the range of a column at least 1; a column that is constant, or not dense, stays as it is.
+    """Return the factors that stretch the range of each column to at least 1; 1 for constant and for sparse columns.
 
-    Robust scaling leaves a column alone of which more than half is one value; its others would go unnoticed if small.
+    Robust scaling does not stretch a column of which more than half is one value; its other values may be small.
     """
     if isinstance(features, sp.csr_matrix):
         return np.ones(features.shape[1], np.float32)

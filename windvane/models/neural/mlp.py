@@ -1,7 +1,7 @@
 """Multilayer perceptrons of scikit-learn, trained epoch by epoch with Adam.
 
-Early stopping is our own: on the validation set, with the best weights kept. Each epoch has its own seed, so that
-growing in steps, or from a checkpoint, is exactly one training.
+Early stopping is windvane's: on the validation set, with the best weights kept. Each epoch has its own seed, so that a
+training in parts, or from a checkpoint, equals one without a break.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from windvane.data.task import Task
@@ -23,21 +22,18 @@ from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder, float32
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.mlp import FittedMLP, logits, mlp_scores
+from windvane.runtime.models.realmlp import Single
 from windvane.runtime.serialization import read_arrays, write_arrays
 
-Single = NDArray[np.float32]
-
-_STEPS = (4, 8, 16, 32, 64, 128, 256, 512)
-_PATIENCE = 32  # Auto-Sklearn 2.0's
-# Rows up to which a batch has so many; pytabkit's rule.
-_BATCHES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512), (np.inf, 1024))
+# Rows of the training set up to which a batch has so many; pytabkit's rule.
+_BATCH_SIZES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512), (np.inf, 1024))
 
 
 class MLP(BaseFamily):
     """Fully connected networks."""
 
     name = kind = "mlp"
-    steps = _STEPS
+    steps = (4, 8, 16, 32, 64, 128, 256, 512)
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
@@ -56,19 +52,17 @@ class MLP(BaseFamily):
 
 
 class MLPModel(BaseModel):
-    """One network being trained: weights, then biases of all layers, with Adam's moments of the same shapes."""
+    """One network being trained; each list of arrays has the weights of all layers, then their biases."""
 
-    kind = "mlp"
-    patience = _PATIENCE
-    max_iterations = _STEPS[-1]
+    patience = 32  # Auto-Sklearn 2.0's
+    max_iterations = MLP.steps[-1]
 
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self.activation, self.updates = "relu", 0
-        self.best: list[Single] = []  # of the best epoch
-        self.parameters: list[Single] = []  # of the last one
-        self.exp_avg: list[Single] = []
-        self.exp_avg_sq: list[Single] = []
+    activation: str
+    best: list[Single]  # parameters of the best epoch
+    parameters: list[Single]  # of the last epoch, as are Adam's moments and number of updates
+    exp_avg: list[Single]
+    exp_avg_sq: list[Single]
+    updates: int
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         arrays = read_arrays(folder / "training.npz")
@@ -87,13 +81,13 @@ class MLPModel(BaseModel):
         target = self.target_scaler.transform(train.target)
         # Float32 like the features, or scikit-learn would compute in float64.
         self._target = target if self.context.task.is_classification else target.astype(np.float32)
-        self._known = float32(self.encoder.transform(validation.table))
+        self._valid_features = float32(self.encoder.transform(validation.table))
         self._valid = validation
         self.activation = network.activation
         if not self.iterations:
             return
-        self._learn(slice(0, network.batch_size))  # makes everything that the network has, to be overwritten
-        for arrays, saved in zip(self._inside(), (self.parameters, self.exp_avg, self.exp_avg_sq), strict=True):
+        self._learn(slice(0, network.batch_size))  # allocates the arrays, which are overwritten
+        for arrays, saved in zip(self._state(), (self.parameters, self.exp_avg, self.exp_avg_sq), strict=True):
             for array, values in zip(arrays, saved, strict=True):
                 np.copyto(array, values)
         network._optimizer.t = self.updates
@@ -105,12 +99,12 @@ class MLPModel(BaseModel):
             self._learn(slice(None))
         except ValueError:
             # scikit-learn refuses weights that are not finite: the learning rate is too high, the best ones remain.
-            diverged = not all(np.isfinite(array).all() for array in self._inside()[0])
+            diverged = not all(np.isfinite(array).all() for array in self._state()[0])
             if self.iterations == 0 or not diverged:
                 raise
             self.finished = True
             return
-        self.parameters, self.exp_avg, self.exp_avg_sq = self._inside()
+        self.parameters, self.exp_avg, self.exp_avg_sq = self._state()
         self.updates = int(self._network._optimizer.t)
         if self.early_stopping.update(self._loss()):
             self.best = [array.copy() for array in self.parameters]
@@ -124,16 +118,18 @@ class MLPModel(BaseModel):
         with np.errstate(over="ignore", invalid="ignore"):
             self._network.partial_fit(self._features[rows], self._target[rows], sample_weight=weight, **classes)
 
-    def _inside(self) -> tuple[list[Single], list[Single], list[Single]]:
+    def _state(self) -> tuple[list[Single], list[Single], list[Single]]:
+        """Return the parameters that scikit-learn holds, and the moments of their gradients."""
         network, optimizer = self._network, self._network._optimizer
         return [*network.coefs_, *network.intercepts_], optimizer.ms, optimizer.vs
 
     def _loss(self) -> float:
-        scores, target = mlp_scores(self._known, self._inside()[0], self.activation), self._valid.target
-        if not self.context.task.is_classification:
-            losses = (scores[:, 0] - self.target_scaler.transform(target)) ** 2
-        else:
+        scores = mlp_scores(self._valid_features, self.parameters, self.activation)
+        target = self._valid.target
+        if self.context.task.is_classification:
             losses = -log_softmax(logits(scores), axis=1)[np.arange(len(target)), target]
+        else:
+            losses = (scores[:, 0] - self.target_scaler.transform(target)) ** 2
         return float(np.average(losses, weights=self._valid.weight))
 
     def fitted(self) -> FittedModel:
@@ -150,12 +146,12 @@ class MLPModel(BaseModel):
 def _network(config: Config, n_rows: int, task: Task) -> Any:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    batch = next(size for most, size in _BATCHES if n_rows <= most)
+    batch_size = next(size for most, size in _BATCH_SIZES if n_rows <= most)
     kind = MLPClassifier if task.is_classification else MLPRegressor
     return kind(
         hidden_layer_sizes=(config["width"],) * int(config["depth"]),
         activation=config["activation"],
         alpha=config["alpha"],
         learning_rate_init=config["learning_rate"],
-        batch_size=min(batch, n_rows),
+        batch_size=min(batch_size, n_rows),
     )

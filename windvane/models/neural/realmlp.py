@@ -1,8 +1,8 @@
 """Networks of the RealMLP kind, in numpy: robustly scaled and squashed inputs, periodic embeddings, cycles of learning.
 
-The learning rate falls to zero after 1, 3, 7, 15 ... epochs, and those are the steps at which a state is kept: each is
-a finished training, and going on from it is the training of the next. Sources: Holzmueller, Grinsztajn and Steinwart,
-"Better by default" (2024), for what a network is made of; `windvane.models.neural.gradients` has its arithmetic.
+The learning rate falls to zero after 1, 3, 7, 15 ... epochs. A checkpoint there is a finished training, from which the
+next one continues. Source: Holzmueller, Grinsztajn and Steinwart, "Better by default" (2024);
+`windvane.models.neural.gradients` has the arithmetic.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _ENDS = schedule_minima(511)
 # On 75 networks a half per cent saves a quarter of the time and costs 0.02 % of the loss.
 _MIN_GAIN, _MIN_EPOCHS = 0.005, 15
 _MOST_EMBEDDED = 64  # numbers; their embeddings cost more than the rest of the network beyond
-# Rows up to which a batch has so many.
-_BATCHES = ((2048, 64), (8192, 128), (100_000, 256), (np.inf, 512))
+# Rows of the training set up to which a batch has so many.
+_BATCH_SIZES = ((2048, 64), (8192, 128), (100_000, 256), (np.inf, 512))
 _SCALE_RATE, _BIAS_RATE, _EMBEDDING_RATE = 6.0, 0.1, 0.1  # RealMLP's, as multiples of the learning rate
 
 
@@ -80,17 +80,13 @@ class RealMLP(BaseFamily):
 
 
 class RealMLPModel(BaseModel):
-    kind = "realmlp"
     max_iterations = _ENDS[-1]
 
     spec: NetworkSpec
     best: Single  # the parameters of the best cycle's end, shape (spec.size,)
     adam: Adam  # parameters of the last epoch with their moments
     input_scale: Single  # of the encoded columns, shape (q,)
-
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self.low = self.high = 0.0  # range of the scaled training target, which predictions never leave
+    low = high = 0.0  # range of the scaled training target, which predictions never leave; not used for classes
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         arrays = read_arrays(folder / "training.npz")
@@ -102,12 +98,12 @@ class RealMLPModel(BaseModel):
             raise ValueError("parameters and moments do not go together")
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        """Take what is needed to train; without a checkpoint, draw the first parameters."""
+        """Encode the validation set; without a checkpoint, draw the first parameters."""
         task, rows = self.context.task, len(train.target)
-        self._dropout, self._rate = float(config["dropout"]), float(config["learning_rate"])
+        self._dropout, self._learning_rate = float(config["dropout"]), float(config["learning_rate"])
         self._smoothing = float(config.get("label_smoothing", 0.0))
-        batch = next(size for most, size in _BATCHES if rows <= most)
-        self._batches = max(1, round(rows / batch))
+        batch_size = next(size for most, size in _BATCH_SIZES if rows <= most)
+        self._n_batches = max(1, round(rows / batch_size))
         target = self.target_scaler.transform(train.target)
         self._target = target if task.is_classification else target.astype(np.float32)
         self._weight = None if train.weight is None else (train.weight / train.weight.mean()).astype(np.float32)
@@ -116,7 +112,7 @@ class RealMLPModel(BaseModel):
             self.input_scale = fit_input_scale(features)
             self._draw(config, smooth_clip(features, self.input_scale))
         self._features = smooth_clip(features, self.input_scale)
-        self._known = smooth_clip(float32(self.encoder.transform(validation.table)), self.input_scale)
+        self._valid_features = smooth_clip(float32(self.encoder.transform(validation.table)), self.input_scale)
         self._valid = validation
         self._param_groups = list(_param_groups(self.spec, float(config["weight_decay"])))
 
@@ -146,31 +142,32 @@ class RealMLPModel(BaseModel):
         parts, gradient = self.spec.views(self.adam.parameters), np.zeros_like(self.adam.parameters)
         into = self.spec.views(gradient)
         rows = rng.permutation(len(self._target))
-        # A rate that is too high gives numbers that are not finite; the best epoch remains.
+        # A learning rate that is too high gives numbers that are not finite; the best epoch remains.
         with np.errstate(over="ignore", invalid="ignore"):
-            for i, batch in enumerate(np.array_split(rows, self._batches)):
+            for i, batch in enumerate(np.array_split(rows, self._n_batches)):
                 trail = forward(self.spec, parts, self._features[batch], self._masks(len(batch), rng))
                 backward(self.spec, parts, trail, self._score_gradient(trail.scores, batch), into)
-                rate = self._rate * coslog_schedule(self.iterations + (i + 0.5) / self._batches)
-                self.adam.step(gradient, rate, self._param_groups)
+                learning_rate = self._learning_rate * coslog_schedule(self.iterations + (i + 0.5) / self._n_batches)
+                self.adam.step(gradient, learning_rate, self._param_groups)
             loss = self._loss()
         self.early_stopping.update(loss)
         self.iterations = len(self.early_stopping.losses)
         # Only ends of cycles are chosen from, where the learning rate is zero: the best of all epochs looks better on
         # the validation rows than it is, and the ensemble would trust it too much.
         if self.iterations in _ENDS and np.isfinite(loss):
-            ends = [epoch for epoch in _ENDS if epoch <= self.iterations]
-            if loss <= min(self.early_stopping.losses[epoch - 1] for epoch in ends):
+            ends = [end for end in _ENDS if end <= self.iterations]
+            if loss <= min(self.early_stopping.losses[end - 1] for end in ends):
                 self.best, self.best_iteration = self.adam.parameters.copy(), self.iterations
         self.finished = self._is_finished(loss)
 
     def _is_finished(self, loss: float) -> bool:
         """Whether the parameters are ruined, or the last whole cycle has brought next to nothing."""
-        idle = False
-        if self.iterations in _ENDS and self.iterations >= _MIN_EPOCHS:
-            earlier = min(self.early_stopping.losses[end - 1] for end in _ENDS if end < self.iterations)
-            idle = loss > (1 - _MIN_GAIN) * earlier
-        return idle or not np.isfinite(loss) or self.iterations >= _ENDS[-1]
+        if not np.isfinite(loss) or self.iterations >= self.max_iterations:
+            return True
+        if self.iterations not in _ENDS or self.iterations < _MIN_EPOCHS:
+            return False
+        earlier = min(self.early_stopping.losses[end - 1] for end in _ENDS if end < self.iterations)
+        return loss > (1 - _MIN_GAIN) * earlier
 
     def _masks(self, rows: int, rng: np.random.Generator) -> Iterator[Any]:
         for width in self.spec.hidden:
@@ -187,7 +184,7 @@ class RealMLPModel(BaseModel):
         return squared_error_gradient(scores, self._target[rows], weight)
 
     def _loss(self) -> float:
-        scores = find_scores(self.spec, self.spec.views(self.adam.parameters), self._known).astype(np.float64)
+        scores = find_scores(self.spec, self.spec.views(self.adam.parameters), self._valid_features).astype(np.float64)
         target = self._valid.target
         if self.context.task.is_classification:
             losses = -log_softmax(scores, axis=1)[np.arange(len(target)), target]
@@ -206,17 +203,15 @@ class RealMLPModel(BaseModel):
         return {"updates": self.adam.updates}
 
 
-def _param_groups(spec: NetworkSpec, decay: float) -> Iterator[ParamGroup]:
-    """Give each part its learning rate: weights the smaller the more inputs they have, as with RealMLP's "NTK"."""
-    begin = 0
-    for name, shape in spec.shapes.items():
-        end = begin + int(np.prod(shape))
+def _param_groups(spec: NetworkSpec, weight_decay: float) -> Iterator[ParamGroup]:
+    """Yield the groups: the more inputs a layer has, the slower its weights learn, as with RealMLP's "NTK"."""
+    shapes = spec.shapes
+    for name, place in spec.places.items():
         if name.startswith("weights"):
-            yield ParamGroup(slice(begin, end), 1 / np.sqrt(shape[0]), decay)
+            yield ParamGroup(place, 1 / np.sqrt(shapes[name][0]), weight_decay)
         elif name == "scale":
-            yield ParamGroup(slice(begin, end), _SCALE_RATE)
+            yield ParamGroup(place, _SCALE_RATE)
         elif name.startswith("bias"):
-            yield ParamGroup(slice(begin, end), _BIAS_RATE)
+            yield ParamGroup(place, _BIAS_RATE)
         else:
-            yield ParamGroup(slice(begin, end), _EMBEDDING_RATE)
-        begin = end
+            yield ParamGroup(place, _EMBEDDING_RATE)

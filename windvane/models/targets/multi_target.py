@@ -18,7 +18,7 @@ from windvane.models.base import Config, DataSplit, Family, Model, Param, Traini
 from windvane.models.encoding import EncoderSettings
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.models.fitted import Fitted
-from windvane.runtime.models.multi_target import FittedMultiTarget, predict_targets, target_folder
+from windvane.runtime.models.multi_target import FittedMultiTarget, target_folder
 
 
 class MultiTarget:
@@ -70,10 +70,10 @@ class MultiTargetModel:
 
     def __init__(self, models: Sequence[Model]) -> None:
         self.models = models
-        self._look()
+        self._update_progress()
 
-    def _look(self) -> None:
-        """Note how far the training is: as far as the last model that is not finished."""
+    def _update_progress(self) -> None:
+        """Update the progress: as far as the last model that is not finished."""
         reached = [model.iterations for model in self.models]
         self.iterations = min((m.iterations for m in self.models if not m.finished), default=max(reached))
         self.best_iteration = round(float(np.mean([model.best_iteration for model in self.models])))
@@ -83,11 +83,11 @@ class MultiTargetModel:
         for model in self.models:
             if not model.finished and model.iterations < iterations:
                 model.train_until(iterations, deadline)
-        self._look()
+        self._update_progress()
 
     def predict(self, table: Table) -> Floats:
         """Predict numbers, or probabilities that a label is there; shape (n, t)."""
-        return predict_targets(self.models, table)
+        return FittedMultiTarget(self.models).predict(table)
 
     def save(self, folder: Path) -> None:
         for j, model in enumerate(self.models):

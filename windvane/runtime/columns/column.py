@@ -35,12 +35,12 @@ class Column:
 
     def to_json(self) -> dict[str, Any]:
         """Describe the column in JSON's types, leaving out what has its default."""
-        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, (value, default) in values.items()
-            if value != default
+        given = {
+            field.name: value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default
         }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     @property
     def is_text(self) -> bool:

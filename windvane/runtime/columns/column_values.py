@@ -32,7 +32,7 @@ _DURATIONS = frozenset(("timedelta", "timedelta64"))
 
 
 def kind_of(values: pd.Series) -> str:
-    """Tell what a column holds by its type, or by its values where the type is object.
+    """Return what a column holds by its type, or by its values where the type is object.
 
     "number", "date", "duration", "category" (declared so), "text" (strings), "mixed" or "empty".
     """
@@ -89,7 +89,7 @@ def distinct_texts(
 
 
 def scalars(values: Any) -> Any:
-    """The values of an array one by one; float32 and float16 stay what they are, so that 0.1 is written 0.1."""
+    """Return the values of an array one by one; float32 and float16 keep their types, so that 0.1 is written 0.1."""
     dtype = values.categories.dtype if isinstance(values, pd.Categorical) else values.dtype
     narrow = NARROW.get(str(dtype).lower())
     return np.asarray(values, dtype=object) if narrow is None else list(np.asarray(values, dtype=narrow))
@@ -103,7 +103,7 @@ def _hashable(values: pd.Series) -> Any:
 
 
 def vocabulary_index(vocabulary: tuple[str, ...]) -> dict[str, float]:
-    """Make the look-up from canonical text to code; booleans are found by "0" and "1" too, and the other way round."""
+    """Return the code of each canonical text; booleans are found by "0" and "1" too, and the other way round."""
     index = {text: float(code) for code, text in enumerate(vocabulary)}
     for one, other in (("False", "0"), ("True", "1")):
         for text, alias in ((one, other), (other, one)):

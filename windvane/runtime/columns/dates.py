@@ -17,12 +17,12 @@ PARTS = ("days", "year", "month", "day", "weekday", "hour")
 
 
 def swapped_order(form: str) -> str:
-    """The format of dates with day and month in each other's place."""
+    """Return a format of dates with day and month swapped."""
     return form.replace("%d", "%\0").replace("%m", "%d").replace("%\0", "%m")
 
 
 def order_of(form: str) -> str | None:
-    """Whether a format of dates has "day/month" or "month/day" as numbers; None where there is no mistaking them."""
+    """Return the order of day and month in a format of dates; None where it is unambiguous."""
     day, month, year = form.find("%d"), form.find("%m"), max(form.find("%Y"), form.find("%y"))
     if min(day, month) < 0 or -1 < year < min(day, month):
         return None

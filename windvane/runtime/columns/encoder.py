@@ -66,9 +66,8 @@ class Encoder:
 
     def arrays_of(self, i: int) -> dict[str, NDArray[Any]]:
         """Return the arrays of one step by the names within the step."""
-        return {
-            name.partition("_")[2]: array for name, array in self.arrays.items() if name.partition("_")[0] == str(i)
-        }
+        prefix = f"{i}_"
+        return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
 
     def _add(self, step: Step, arrays: dict[str, NDArray[Any]], chain: list[NumberStep]) -> None:
         op = step["op"]
@@ -181,7 +180,7 @@ def _codes(columns: list[int], numbers: Floats, codes: Floats, rows: NDArray[np.
 
 
 def _lookup(tables: Sequence[tuple[int, Floats]], numbers: Floats, codes: Floats, rows: NDArray[np.intp]) -> Floats:
-    """The rows of tables, one for each category: one-hot, merged rare levels, or target means."""
+    """Return rows of tables, one for each category: one-hot, merged rare levels, or target means."""
     return np.hstack([table[rows[:, j]] for j, table in tables])
 
 
@@ -249,7 +248,7 @@ def _range(factor: Floats, offset: Floats, numbers: Floats) -> Floats:
 
 
 class Quantile:
-    """The level of a number in the training set, in the middle of those that it has there, or its normal score."""
+    """Quantile levels of numbers in the training set, the middle of several equal ones, or their normal scores."""
 
     def __init__(self, quantiles: Floats, references: Floats, *, normal: bool) -> None:
         self._quantiles, self._references, self._normal = quantiles, references, normal  # (q, p), (q,)
@@ -325,10 +324,10 @@ def join_blocks(blocks: Sequence[Encoded], sparse: sp.csr_matrix | None) -> Enco
 
 
 def float32(encoded: Encoded) -> Any:
-    """Make float32 of what an encoder gives, in C order or CSR; numbers beyond its range are cut off."""
+    """Return encoded rows as float32, in C order or CSR; numbers beyond its range are clipped."""
     limit = np.finfo(np.float32).max
     if isinstance(encoded, sp.csr_matrix):
-        cut = encoded.copy()
-        cut.data = np.clip(cut.data, -limit, limit)
-        return cut.astype(np.float32)
+        clipped = encoded.copy()
+        clipped.data = np.clip(clipped.data, -limit, limit)
+        return clipped.astype(np.float32)
     return np.ascontiguousarray(np.clip(encoded, -limit, limit), dtype=np.float32)

@@ -114,17 +114,12 @@ class EarlierRows:
         )
 
     def to_json(self) -> dict[str, Any]:
-        values = [
-            [None if cell is None or cell != cell else cell for cell in column.tolist()] for column in self.values
-        ]
-        kinds = ["number" if column.dtype.kind == "f" else "text" for column in self.values]
-        series = [list(name) for name in self.series]
         return {
-            "series": series,
+            "series": [list(name) for name in self.series],
             "codes": self.codes.tolist(),
             "ticks": self.ticks.tolist(),
-            "kinds": kinds,
-            "values": values,
+            "kinds": ["number" if column.dtype.kind == "f" else "text" for column in self.values],
+            "values": [[cell if cell == cell else None for cell in column.tolist()] for column in self.values],
         }
 
     @classmethod

@@ -68,15 +68,7 @@ class Schema:
             return self._transform_sparse(frame, owner)
         table = self.with_lags(frame)
         if self.lags is not None and len(table):
-            none = table[self.lags.names].isna().all(axis=1).to_numpy()
-            lost = none if none.all() else none & ~self.lags.are_known(table)
-            if lost.any():
-                steps = f"{' or '.join(map(str, self.lags.steps))} step{'s' * (self.lags.steps != (1,))}"
-                rows = "No row of X has a" if lost.all() else f"{int(lost.sum()):,} of {len(table):,} rows of X have no"
-                warn_user(
-                    f"{rows} lag: the rows that {owner} knows of their series, the last ones, are not "
-                    f"{steps} before. update_lags makes other rows known.",
-                )
+            _warn_without_lags(self.lags, table, owner)
         return self._transform_columns(table, owner)
 
     def with_lags(self, frame: Frame) -> pd.DataFrame:
@@ -120,7 +112,7 @@ class Schema:
         return dataclasses.replace(table, texts=texts)
 
     def one_row(self, X: Any) -> Any:
-        """Make a frame of a row of a frame, whose index are the names of the columns; other things stay."""
+        """Return a frame of one row for a Series whose index are the names of the columns; other things stay."""
         if not isinstance(X, pd.Series) or len(self.columns) < 2:
             return X
         known = {name_text(name) for name in X.index}
@@ -133,7 +125,7 @@ class Schema:
         return X.to_frame().T.infer_objects() if is_row else X
 
     def places(self, frame: pd.DataFrame, owner: str = "the model") -> Integers:  # (len(self.columns),)
-        """Where each column stands in a frame; -1 for a dropped one that is not there."""
+        """Return the position of each column in a frame; -1 for a dropped column that is missing there."""
         if is_array(frame) or (is_unnamed(frame) and not self.named):
             _check_width(frame.shape[1], len(self.columns), owner)
             return np.arange(len(self.columns))
@@ -283,6 +275,19 @@ class Schema:
         return Table(matrix=np.empty((frame.shape[0], 0)), n_numbers=0, sparse=matrix)
 
 
+def _warn_without_lags(lags: LagFeatures, table: pd.DataFrame, owner: str) -> None:
+    """Warn of rows none of whose lags is known; `table` has the lags."""
+    none = table[lags.names].isna().all(axis=1).to_numpy()  # (n,)
+    lost = none if none.all() else none & ~lags.are_known(table)
+    if lost.any():
+        steps = f"{' or '.join(map(str, lags.steps))} step{'s' * (lags.steps != (1,))}"
+        rows = "No row of X has a" if lost.all() else f"{int(lost.sum()):,} of {len(table):,} rows of X have no"
+        warn_user(
+            f"{rows} lag: the rows that {owner} knows of their series, the last ones, are not "
+            f"{steps} before. update_lags makes other rows known.",
+        )
+
+
 def plain_columns(frame: pd.DataFrame) -> Integers:
     """Positions of the columns of NumPy's real and boolean types, which are converted in one block."""
     return np.flatnonzero([isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in frame.dtypes])
@@ -294,7 +299,7 @@ def to_block(frame: pd.DataFrame, places: Integers) -> Floats:  # (n, len(places
 
 
 def _cells(frame: pd.DataFrame, places: Integers) -> list[Sequence[Any]]:
-    """Give the values of some columns, column by column."""
+    """Return the values of some columns, column by column."""
     if len(frame) == 1:
         return [[_cell(frame, int(i))] for i in places]
     some = frame.take(places, axis=1)
@@ -303,13 +308,13 @@ def _cells(frame: pd.DataFrame, places: Integers) -> list[Sequence[Any]]:
         held = dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype
         if str(held).lower() in NARROW:
             codes, raw = pd.factorize(some.iloc[:, j].array)
-            cells[j] = [*scalars(raw), None]
-            cells[j] = [cells[j][code] for code in codes]
+            distinct = [*scalars(raw), None]  # -1 is missing
+            cells[j] = [distinct[code] for code in codes]
     return cells
 
 
 def _cell(frame: pd.DataFrame, place: int) -> Any:
-    """The value of a column in the only row."""
+    """Return the value of a column in the only row."""
     value = frame.iat[0, place]
     # Arrow's float32 comes as Python's float.
     return scalars(frame.iloc[:, place].array)[0] if type(value) is float and value == value else value

@@ -17,7 +17,7 @@ from .boosters import FittedCatBoost, FittedLightGBM, FittedXGBoost
 from .fitted import Fitted, FittedModel, LoadOptions
 from .linear import FittedLinear
 from .mlp import FittedMLP
-from .multi_target import FittedMultiTarget
+from .multi_target import KIND, FittedMultiTarget, target_folder
 from .realmlp import FittedRealMLP
 from .sklearn_estimator import FittedSklearn
 from .trees import FittedForest
@@ -33,8 +33,12 @@ LOADERS: Mapping[str, Callable[[Path, Any, Encoder, Output, LoadOptions], Fitted
 
 def load_models(folder: Path, n_bagged: int = 1) -> Fitted:
     """Open the model in a folder, or those of several targets."""
-    found = FittedMultiTarget.load(folder, lambda one: load_model(one, n_bagged=n_bagged))
-    return load_model(folder, n_bagged=n_bagged) if found is None else found
+    content = read_json(folder / "model.json")
+    with reading(folder / "model.json"):
+        n_targets = int(content["n_targets"]) if content["kind"] == KIND else None
+    if n_targets is None:
+        return load_model(folder, n_bagged=n_bagged)
+    return FittedMultiTarget([load_model(target_folder(folder, j), n_bagged=n_bagged) for j in range(n_targets)])
 
 
 def load_model(folder: Path, n_threads: int = 1, n_bagged: int = 1, trusted: Sequence[str] = ()) -> FittedModel:

@@ -20,19 +20,18 @@ from ..output import Output
 from ..serialization import check_digest, digest, reading
 from .fitted import FittedModel, LoadOptions
 
+_FEW_ROWS = 100  # up to here all trees predict at once
+# A file of trees of more than _LARGE_BYTES predicts in parts, each of which a processor's cache holds from one row to
+# the next.
+_CACHED_BYTES, _LARGE_BYTES = 100_000, 400_000
+
 
 class FittedBooster(FittedModel):
     """A booster of a library, of which the trees up to the best iteration predict."""
 
-    def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int = 1) -> None:
+    def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int) -> None:
         super().__init__(encoder, output)
         self.booster, self.best_iteration, self._n_threads = booster, best_iteration, n_threads
-
-
-_FEW_ROWS = 100
-# Bytes of a file of trees up to which they stay in a processor's cache, from one row to the next; and how large a file
-# is predicted with in parts of that size.
-_CACHED_BYTES, _LARGE_BYTES = 100_000, 400_000
 
 
 class FittedLightGBM(FittedBooster):
@@ -46,22 +45,27 @@ class FittedLightGBM(FittedBooster):
         output: Output,
         booster: Any,
         best_iteration: int,
-        n_threads: int = 1,
+        n_threads: int,
         n_bytes: int = 0,
     ) -> None:
         super().__init__(encoder, output, booster, best_iteration, n_threads)
         parts = n_bytes // _CACHED_BYTES if n_bytes > _LARGE_BYTES and output.n_classes else 1
         self._step = -(-best_iteration // parts)  # iterations that predict at once
-        # A booster remembers which of its iterations predict.
+        # A booster stores which of its iterations predict, so one thread at a time.
         self._alone: AbstractContextManager[Any] = Lock() if parts > 1 else nullcontext()
+
+    @staticmethod
+    def read_booster(path: Path, sha256: object) -> Any:
+        """Read a booster; ModelFileError where the file is not the one with this hash."""
+        import lightgbm as lgb
+
+        check_digest(path, sha256)
+        with reading(path.parent, lgb.basic.LightGBMError):
+            return lgb.Booster(model_file=path)
 
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedLightGBM:
-        import lightgbm as lgb
-
-        check_digest(folder / "model.txt", content["sha256"])
-        with reading(folder, lgb.basic.LightGBMError):
-            booster = lgb.Booster(model_file=folder / "model.txt")
+        booster = cls.read_booster(folder / "model.txt", content["sha256"])
         n_bytes = (folder / "model.txt").stat().st_size
         return cls(encoder, output, booster, booster.current_iteration(), options.n_threads, n_bytes)
 
@@ -96,7 +100,7 @@ class FittedCatBoost(FittedBooster):
 
     kind = "catboost"
 
-    def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int = 1) -> None:
+    def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int) -> None:
         super().__init__(encoder, output, booster, best_iteration, n_threads)
         self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
 
@@ -158,16 +162,23 @@ class FittedXGBoost(FittedBooster):
 
     kind = "xgboost"
 
-    @classmethod
-    def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedXGBoost:
+    @staticmethod
+    def read_booster(path: Path, sha256: object) -> Any:
+        """Read a booster; ModelFileError where the file is not the one with this hash, or XGBoost is not installed."""
         try:
             import xgboost
         except ImportError as error:
-            raise ModelFileError(f"{folder} holds a model of XGBoost: pip install xgboost-cpu (or xgboost).") from error
+            advice = "pip install xgboost-cpu (or xgboost)"
+            raise ModelFileError(f"{path.parent} holds a model of XGBoost: {advice}.") from error
 
-        check_digest(folder / "model.ubj", content["sha256"])
-        with reading(folder, xgboost.core.XGBoostError):
-            booster = xgboost.Booster({"nthread": options.n_threads}, model_file=folder / "model.ubj")
+        check_digest(path, sha256)
+        with reading(path.parent, xgboost.core.XGBoostError):
+            return xgboost.Booster(model_file=path)
+
+    @classmethod
+    def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedXGBoost:
+        booster = cls.read_booster(folder / "model.ubj", content["sha256"])
+        booster.set_param({"nthread": options.n_threads})
         return cls(encoder, output, booster, booster.num_boosted_rounds(), options.n_threads)
 
     def predict(self, table: Table) -> Floats:

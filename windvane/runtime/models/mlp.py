@@ -60,5 +60,5 @@ def mlp_scores(features: Any, arrays: Sequence[Any], activation: str) -> Floats:
 
 
 def logits(scores: Floats) -> Floats:
-    """Give two classes a score each, where the network has one for both."""
+    """Return a score for each class, where a network of two classes has one for both."""
     return np.hstack([np.zeros_like(scores), scores]) if scores.shape[1] == 1 else scores

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..columns.table import Floats, Table
-from ..serialization import read_json, reading, write_json
+from ..serialization import write_json
 from .fitted import Fitted
 
 KIND = "multi_target"
@@ -20,29 +20,14 @@ class FittedMultiTarget:
     def __init__(self, models: Sequence[Fitted]) -> None:
         self.models = models
 
-    @classmethod
-    def load(cls, folder: Path, load_one: Callable[[Path], Fitted]) -> FittedMultiTarget | None:
-        """Open the models of a folder that holds several; None where it holds one model."""
-        content = read_json(folder / "model.json")
-        with reading(folder / "model.json"):
-            if content["kind"] != KIND:
-                return None
-            n_targets = int(content["n_targets"])
-        return cls([load_one(target_folder(folder, j)) for j in range(n_targets)])
-
     @staticmethod
     def write_record(folder: Path, n_targets: int) -> None:
         write_json(folder / "model.json", {"kind": KIND, "n_targets": n_targets})
 
     def predict(self, table: Table) -> Floats:
         """Predict numbers, or probabilities that a label is there; shape (n, t)."""
-        return predict_targets(self.models, table)
-
-
-def predict_targets(models: Sequence[Fitted], table: Table) -> Floats:  # (n, t)
-    """Return numbers of all targets, or of two classes the probability of the second one."""
-    found = [model.predict(table) for model in models]
-    return np.column_stack([one[:, 1] if one.ndim == 2 else one for one in found])
+        found = [model.predict(table) for model in self.models]
+        return np.column_stack([one[:, 1] if one.ndim == 2 else one for one in found])
 
 
 def target_folder(folder: Path, target: int) -> Path:

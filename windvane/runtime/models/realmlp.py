@@ -9,9 +9,10 @@ Notation: n rows, q features, p of them embedded, k outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,17 +81,20 @@ class NetworkSpec:
         return shapes
 
     @property
+    def places(self) -> dict[str, slice]:
+        """Name and place of all parameters in the flat array."""
+        sizes = {name: math.prod(shape) for name, shape in self.shapes.items()}
+        ends = accumulate(sizes.values())
+        return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+    @property
     def size(self) -> int:
-        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+        return sum(map(math.prod, self.shapes.values()))
 
     def views(self, flat: NDArray[Any]) -> Parts:
-        """Give the parts of a flat array of parameters by name; writing into them writes into it."""
-        parts, begin = {}, 0
-        for name, shape in self.shapes.items():
-            end = begin + int(np.prod(shape))
-            parts[name] = flat[begin:end].reshape(shape)
-            begin = end
-        return parts
+        """Return the parts of a flat array of parameters by name; writing into them writes into it."""
+        places = self.places
+        return {name: flat[places[name]].reshape(shape) for name, shape in self.shapes.items()}
 
 
 @dataclass
@@ -131,7 +135,7 @@ def activate(z: Any, activation: Activation) -> Any:
 
 
 def activation_gradient(z: Any, value: Any, activation: Activation) -> Any:
-    """Give the derivative of `activate` at z, where it has this value."""
+    """Return the derivative of `activate` at z, where it has this value."""
     if activation == "relu":
         return (z > 0).astype(z.dtype)
     return np.where(z > 0, SELU_SCALE, value + SELU_SCALE * SELU_ALPHA)
@@ -166,7 +170,7 @@ def forward(spec: NetworkSpec, parts: Parts, features: Any, masks: Iterator[Any]
 
 
 def embed(spec: NetworkSpec, parts: Parts, features: Any) -> tuple[Any, Any, Any]:
-    """Give angles and cosines, (p, WAVES, n), and the mixed cosines, (n, p * MIXED); quick with the rows last."""
+    """Return angles and cosines, (p, WAVES, n), and the mixed cosines, (n, p * MIXED); fast with the rows last."""
     numbers = np.ascontiguousarray(features[:, : spec.embedded].T)[:, None]  # (p, 1, n)
     angles = numbers * (2 * np.pi * parts["frequencies"])[:, :, None]
     angles += parts["phases"][:, :, None]

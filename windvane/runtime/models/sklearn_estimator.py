@@ -89,25 +89,31 @@ def _check_numbers(part: Any, n_features: float, seen: set[int]) -> None:
         parts = list(part)
     else:
         parts = list(vars(part).values()) if hasattr(part, "__dict__") else []
-        n_features = min(n_features, getattr(part, "n_features_in_", np.inf) if hasattr(part, "tree_") else np.inf)
+        if hasattr(part, "tree_"):
+            n_features = min(n_features, getattr(part, "n_features_in_", np.inf))
         if isinstance(part, BaseForest | BaseGradientBoosting) or hasattr(part, "_predictors"):
             n_features = part.n_features_in_
-        name = f"{type(part).__module__}.{type(part).__qualname__}"
-        if name == "sklearn.tree._tree.Tree":
-            nodes = part.__getstate__()["nodes"]
-            inner = nodes["left_child"] != -1
-            _check_children(nodes["left_child"], nodes["right_child"], inner)
-            _check_features(nodes["feature"][inner], min(n_features, part.n_features))
-        elif name == "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor":
-            nodes = part.nodes
-            inner = nodes["is_leaf"] == 0
-            _check_children(nodes["left"], nodes["right"], inner)
-            _check_features(nodes["feature_idx"][inner], n_features)
-            sets = nodes["bitset_idx"][inner & (nodes["is_categorical"] != 0)]
-            if (sets >= min(len(part.raw_left_cat_bitsets), len(part.binned_left_cat_bitsets))).any():
-                raise ValueError("a tree asks for a set of categories that it has not")
+        _check_tree(part, n_features)
     for one in parts:
         _check_numbers(one, n_features, seen)
+
+
+def _check_tree(part: Any, n_features: float) -> None:
+    """Raise ValueError for a decision tree that leads outside of itself or of the features."""
+    name = f"{type(part).__module__}.{type(part).__qualname__}"
+    if name == "sklearn.tree._tree.Tree":
+        nodes = part.__getstate__()["nodes"]
+        inner = nodes["left_child"] != -1
+        _check_children(nodes["left_child"], nodes["right_child"], inner)
+        _check_features(nodes["feature"][inner], min(n_features, part.n_features))
+    elif name == "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor":
+        nodes = part.nodes
+        inner = nodes["is_leaf"] == 0
+        _check_children(nodes["left"], nodes["right"], inner)
+        _check_features(nodes["feature_idx"][inner], n_features)
+        sets = nodes["bitset_idx"][inner & (nodes["is_categorical"] != 0)]
+        if (sets >= min(len(part.raw_left_cat_bitsets), len(part.binned_left_cat_bitsets))).any():
+            raise ValueError("a tree asks for a set of categories that it has not")
 
 
 def _check_children(left: NDArray[Any], right: NDArray[Any], inner: NDArray[np.bool_]) -> None:
@@ -136,13 +142,13 @@ class FittedSklearn(FittedModel):
         n_features: int,
         *,
         dense: bool,
+        trusted: Sequence[str],
         name: str = "",
-        trusted: Sequence[str] = (),
     ) -> None:
         super().__init__(encoder, output)
         self.estimator, self.n_features = estimator, n_features
         self.dense = dense  # whether it takes no sparse matrices
-        self.name, self.trusted = name, trusted  # for errors, and for skops
+        self.trusted, self.name = trusted, name  # for skops, and the family for errors
 
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedSklearn:
@@ -151,7 +157,8 @@ class FittedSklearn(FittedModel):
         with reading(folder):
             if tuple(map(int, getattr(estimator, "classes_", ()))) != output.classes:
                 raise ValueError("estimator and classes do not go together")
-            return cls(encoder, output, estimator, int(content["n_features"]), dense=bool(content["dense"]))
+            n_features, dense = int(content["n_features"]), bool(content["dense"])
+            return cls(encoder, output, estimator, n_features, dense=dense, trusted=options.trusted)
 
     def predict(self, table: Table) -> Floats:
         features = self.encoder.transform(table)
@@ -174,7 +181,7 @@ class FittedSklearn(FittedModel):
 
 
 def sklearn_features(features: Any, *, dense: bool) -> Any:
-    """Make what an estimator of scikit-learn takes: dense where it must be, and rounded to float32.
+    """Return rows as an estimator of scikit-learn takes them: dense where it must be, and rounded to float32.
 
     Rows that are equal then stay equal however they were encoded, and neighbours at the same distance stay the same.
     """

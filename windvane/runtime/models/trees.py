@@ -136,7 +136,8 @@ class ForestPredictor:
 
     def __init__(self, parts: Sequence[TreeArrays], n_features: int) -> None:
         self._n_features = n_features
-        self._trees = TreeArrays(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+        self._trees = TreeArrays(**joined)
         sizes = self._trees.sizes
         self._roots = np.cumsum(sizes) - sizes  # (T,)
         leaf = self._trees.feature < 0
@@ -267,7 +268,7 @@ def _unpack_values(kept: dict[str, NDArray[Any]], n_leaves: int) -> Floats:
 
 
 def _own(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give each node its number within its tree."""
+    """Return the number of each node within its tree."""
     return np.asarray(np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes))
 
 
