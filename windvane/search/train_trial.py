@@ -25,7 +25,7 @@ from windvane.runtime.columns.table import Integers
 from windvane.search.problem import Problem
 from windvane.search.refit import train_on_all
 from windvane.search.run.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
-from windvane.search.trial import Trial
+from windvane.search.trial import Trial, derive_seed
 
 # Stages that take less than this are merged: a checkpoint of each would cost more than repeating it.
 MIN_STAGE_SECONDS = 1.0
@@ -134,7 +134,7 @@ def _create_models(
 ) -> list[Model]:
     models = []
     for i, fold in enumerate(problem.folds):
-        context = TrainingContext(problem.task, _fold_seed(trial, i))
+        context = TrainingContext(problem.task, derive_seed(trial.seed, i))
         fold_folder = None if checkpoint is None else checkpoint / f"fold_{i}"
         with timer.measure("fit"):
             rows = fold.train if trial.n_rows is None else problem.sample_rows(fold.train, trial.n_rows)
@@ -164,7 +164,7 @@ def _refit(
     timer: Timer,
 ) -> Trial:
     """Write a checkpoint with one more model, which learned from all rows and predicts in place of the first."""
-    context = TrainingContext(problem.task, _fold_seed(trial, 0))
+    context = TrainingContext(problem.task, derive_seed(trial.seed, 0))
     with timer.measure("fit"):
         rows = problem.part(np.arange(problem.task.n_rows))
         iterations = trial.best_iterations[0]
@@ -174,10 +174,6 @@ def _refit(
     reached = replace(trial, checkpoint=next_name(folder), fit_seconds=timer.fit, cpu_seconds=timer.cpu)
     write_checkpoint(folder, reached, models, predictions, refitted=model)
     return reached
-
-
-def _fold_seed(trial: Trial, fold: int) -> int:
-    return int(np.random.SeedSequence([trial.seed, fold]).generate_state(1)[0] % 2**31)
 
 
 def _is_complete(model: Model, last: int) -> bool:
