@@ -284,31 +284,33 @@ class Search:
 
     def _train_small_model(self) -> None:
         """Train a linear model on a few rows in this process: any real model is better than a constant."""
-        problem = self.builder.problem
-        if "linear" in self.scheduler.families and not problem.table.texts and self._has_clock:
-            n_columns = max(1, problem.table.n_columns + sum(problem.table.cardinalities))
-            seconds = max(0.0, min(SMALL_SHARE * self.budget.seconds, self.seconds_left))
-            n_cells = (seconds / self.budget.slowdown - SMALL_CORE_SECONDS) / CELL_CORE_SECONDS
-            n_rows = max(MIN_SMALL_CELLS, n_cells) / (n_columns * problem.task.n_outputs)
-            n_rows = int(np.clip(n_rows, MIN_SMALL_ROWS, MAX_SMALL_ROWS))
-            deadline = time.monotonic() + max(seconds, MIN_TRIAL_SECONDS)
-            config = self.scheduler.first_config("linear")
-            self._train_here(self.scheduler.families["linear"], config, n_rows, deadline)
+        task, table = self.builder.problem.task, self.builder.problem.table
+        family = self.scheduler.families.get("linear")
+        if family is None or table.texts:
+            return
+        n_columns = max(1, table.n_columns + sum(table.cardinalities))
+        seconds = max(0.0, min(SMALL_SHARE * self.budget.seconds, self.seconds_left))
+        n_cells = (seconds / self.budget.slowdown - SMALL_CORE_SECONDS) / CELL_CORE_SECONDS
+        n_rows = max(MIN_SMALL_CELLS, n_cells) / (n_columns * task.n_outputs)
+        n_rows = int(np.clip(n_rows, MIN_SMALL_ROWS, MAX_SMALL_ROWS))
+        deadline = time.monotonic() + max(seconds, MIN_TRIAL_SECONDS)
+        self._train_here(family, self.scheduler.first_config("linear"), n_rows, deadline)
 
     def _predict_constant(self) -> None:
-        """Have a model at last, and say what it is."""
+        """Train the model that predicts a constant, and warn that it does."""
         task = self.builder.problem.task
-        if self._train_here(for_task(LAST_RESORT, task), {}, None):
-            what = "the frequencies of the classes" if task.kind != "regression" else "the mean"
-            what = what if task.quantile is None else f"the quantile {task.quantile:g}"
-            warn_user(
-                f"No model was trained within the time budget of {self.budget.seconds:g} s: this one predicts {what} "
-                "for every row. The machine may be busy, or the budget too short for the data: call resume, or give "
-                "more time.",
-            )
+        if not self._train_here(for_task(LAST_RESORT, task), {}, None):
+            return
+        what = "the frequencies of the classes" if task.kind != "regression" else "the mean"
+        what = what if task.quantile is None else f"the quantile {task.quantile:g}"
+        warn_user(
+            f"No model was trained within the time budget of {self.budget.seconds:g} s: this one predicts {what} "
+            "for every row. The machine may be busy, or the budget too short for the data: call resume, or give "
+            "more time.",
+        )
 
     def _train_here(self, family: Family, config: Config, n_rows: int | None, deadline: float = np.inf) -> bool:
-        """Train a configuration in this process; whether a model came out."""
+        """Train a configuration in this process, and return whether it is usable."""
         number = max([self.scheduler.next_number, *(trial.number + 1 for trial in self.pool.running)])
         trial = Trial(number, family.name, dict(config), "portfolio", seed=0, n_rows=n_rows)
         started, folder = self.budget.now(), self.builder.directory.trial(number)
