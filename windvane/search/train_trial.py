@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,18 +32,24 @@ MIN_STAGE_SECONDS = 1.0
 REFIT_SHARE = 0.5  # of the seconds left of a trial that training on all rows may be expected to take
 
 
+@dataclass
 class Timer:
     """Seconds spent inside the models' methods."""
 
-    def __init__(self, fit: float = 0.0, predict: float = 0.0, cpu: float = 0.0) -> None:
-        self.fit, self.predict, self.cpu = fit, predict, cpu
+    fit: float = 0.0
+    predict: float = 0.0
+    cpu: float = 0.0
 
     @contextmanager
     def measure(self, name: Literal["fit", "predict"]) -> Iterator[None]:
         """Add the time of the block to those seconds and to the CPU seconds."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
-        setattr(self, name, getattr(self, name) + (time.perf_counter() - wall))
+        seconds = time.perf_counter() - wall
+        if name == "fit":
+            self.fit += seconds
+        else:
+            self.predict += seconds
         self.cpu += time.process_time() - cpu
 
 
@@ -117,9 +123,7 @@ def train_trial(
             while len(targets) > 1 and (targets[0] - iterations) * seconds_per_iteration < MIN_STAGE_SECONDS:
                 targets.pop(0)
         if trial.status == "done" and _may_refit(trial, problem, family, deadline):
-            trial = _refit(
-                trial, problem, family, folder, models, np.concatenate(list(final.values())), deadline, timer
-            )
+            trial = _refit(trial, problem, family, folder, models[0], final[0], deadline, timer)
     except DiskError:
         raise
     except MemoryError as error:
@@ -158,12 +162,12 @@ def _refit(
     problem: Problem,
     family: Family,
     folder: Path,
-    models: Sequence[Model],
+    validated: Model,
     predictions: Predictions,
     deadline: float,
     timer: Timer,
 ) -> Trial:
-    """Write a checkpoint with one more model, which learned from all rows and predicts in place of the first."""
+    """Write a checkpoint with one more model, which learned from all rows and predicts in place of the validated."""
     context = TrainingContext(problem.task, derive_seed(trial.seed, 0))
     with timer.measure("fit"):
         rows = problem.part(np.arange(problem.task.n_rows))
@@ -172,7 +176,7 @@ def _refit(
     if not (model.finished or model.iterations >= iterations):
         return trial
     reached = replace(trial, checkpoint=next_name(folder), fit_seconds=timer.fit, cpu_seconds=timer.cpu)
-    write_checkpoint(folder, reached, models, predictions, refitted=model)
+    write_checkpoint(folder, reached, [validated], predictions, refitted=model)
     return reached
 
 

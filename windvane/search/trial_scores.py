@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from windvane.errors import MetricError, ModelFileError
 from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.score_text import natural_score
 from windvane.models import FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.models.targets.multi_target import for_task
@@ -37,10 +38,9 @@ def score_trials(
         if single is not None:
             scored = replace(test, prediction=single.predict_raw(table), ensemble=None)
             try:
-                loss = scored.loss(metric)
+                found[trial.number] = natural_score(metric, scored.score(metric))
             except MetricError:
-                loss = float("nan")
-            found[trial.number] = metric.score(loss) if metric.greater_is_better else -loss
+                found[trial.number] = float("nan")
         on_trial(done, len(usable))
     return found
 
