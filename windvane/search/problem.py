@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,8 +46,8 @@ from windvane.runtime.columns.lag_features import LagFeatures
 from windvane.runtime.columns.schema import CARRIED, GROUPING, IDENTIFIER, IGNORED, ORDERING, Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.labels import labels_to_json
-from windvane.runtime.serialization import writing
 from windvane.runtime.targets import Targets
+from windvane.search.run.replace_folder import replace_folder
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
 
@@ -134,29 +133,19 @@ class Problem:
 
     def write(self, folder: Path) -> None:
         """Write all but the metric, which the session sends, whole or not at all; DiskError if the disk is full."""
-        temporary = folder.with_name(folder.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            with writing(folder, "The data of the run do not fit there; no trial was begun."):
-                temporary.mkdir(parents=True)
-                self._write(temporary)
-                os.replace(temporary, folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-
-    def _write(self, folder: Path) -> None:
-        write_table(self.table, folder)
-        np.save(folder / "target.npy", self.target)
-        if self.weight is not None:
-            np.save(folder / "weight.npy", self.weight)
+        shutil.rmtree(folder, ignore_errors=True)  # there may be no room for both
         arrays: dict[str, Any] = {}
         for i, fold in enumerate(self.folds):
             arrays[f"train_{i}"], arrays[f"valid_{i}"] = fold.train, fold.validation
-        np.savez(folder / "folds.npz", **arrays)
         task = {**self.task.to_json(), "seed": self.seed, "refits": self.refits}
-        (folder / "task.json").write_text(json.dumps(task))
+        safe = "The data of the run do not fit there; no trial was begun."
+        with replace_folder(folder, f"{folder.name}.tmp", safe) as temporary:
+            write_table(self.table, temporary)
+            np.save(temporary / "target.npy", self.target)
+            if self.weight is not None:
+                np.save(temporary / "weight.npy", self.weight)
+            np.savez(temporary / "folds.npz", **arrays)
+            (temporary / "task.json").write_text(json.dumps(task))
 
     @classmethod
     def read(cls, folder: Path, metric: Metric) -> Problem:

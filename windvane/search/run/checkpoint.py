@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import tarfile
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from numpy.typing import NDArray
 
 from windvane.errors import ModelFileError
 from windvane.models.base import Model
-from windvane.runtime.serialization import check_files, file_digests, read_sealed, seal, writing
+from windvane.runtime.serialization import check_files, file_digests, read_sealed, seal
+from windvane.search.run.replace_folder import replace_folder
 from windvane.search.trial import Trial
 
 Predictions = NDArray[np.floating[Any]]
@@ -108,8 +108,7 @@ def write_checkpoint(
     `predictions` has the shape (v, n_classes) or (v,), the validation rows of all folds one after the other.
     """
     assert trial.checkpoint is not None
-    with _writing_checkpoint(folder) as temporary:
-        temporary.mkdir(parents=True)
+    with _new_checkpoint(folder / trial.checkpoint) as temporary:
         np.save(temporary / "valid.npy", predictions)
         for i, model in enumerate(models):
             (temporary / f"fold_{i}").mkdir()
@@ -119,32 +118,19 @@ def write_checkpoint(
             refitted.save(temporary / REFITTED)
         record = {"trial": trial.to_json(), "files": file_digests(temporary)}
         (temporary / RECORD).write_text(json.dumps(seal(record)), encoding="utf-8")
-        _move_into_place(temporary, folder / trial.checkpoint)
 
 
 def write_received_checkpoint(folder: Path, name: str, archive: bytes) -> None:
     """Write a checkpoint that another machine packed, whole or not at all."""
-    with _writing_checkpoint(folder) as temporary:
+    with _new_checkpoint(folder / name) as temporary:
         unpack_folder(archive, temporary)
-        _move_into_place(temporary, folder / name)
 
 
-@contextmanager
-def _writing_checkpoint(folder: Path) -> Iterator[Path]:
-    # Of this attempt alone: a frozen machine of a cluster may still train the same trial.
-    temporary = folder / f"temporary-{uuid.uuid4().hex[:8]}"
-    try:
-        with writing(folder, "Earlier checkpoints and all trials that have ended are safe."):
-            yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)  # leaves room for the history on a full disk
-        raise
-
-
-def _move_into_place(temporary: Path, checkpoint: Path) -> None:
-    if checkpoint.exists():  # of another attempt, from the same configuration, rows and seed; or a torn one
-        shutil.rmtree(checkpoint)
-    os.replace(temporary, checkpoint)
+def _new_checkpoint(checkpoint: Path) -> AbstractContextManager[Path]:
+    # The temporary name is of this attempt alone: a frozen machine of a cluster may still train the same trial. A
+    # checkpoint that is there already is of another attempt, from the same configuration, rows and seed, or torn.
+    temporary = f"temporary-{uuid.uuid4().hex[:8]}"
+    return replace_folder(checkpoint, temporary, "Earlier checkpoints and all trials that have ended are safe.")
 
 
 def pack_folder(folder: Path) -> bytes:
