@@ -224,13 +224,11 @@ def prepare_problem(
     """
     chosen = choose_families(families)
     frame = to_frame(X)
-    reordered = order_notes(X, {"y": y, "groups": groups, "time": time, "sample_weight": sample_weight})
+    warnings = order_notes(X, {"y": y, "groups": groups, "time": time, "sample_weight": sample_weight})
     target_name = name_of_target(y)
     named = {name: given for name, given in (("groups", groups), ("time", time)) if isinstance(given, str)}
-    groups, time = (
-        _column(frame, named[name], name) if name in named else given
-        for name, given in (("groups", groups), ("time", time))
-    )
+    groups = _column(frame, groups, "groups") if "groups" in named else groups
+    time = _column(frame, time, "time") if "time" in named else time
     frame, y, by, weight = _leave_out_weightless(frame, y, SplitOptions(groups, time, split), sample_weight)
     target, classes, targets = _encode(y, goal, positive_class, int(frame.shape[0]))
     features: LagFeatures | None = None
@@ -267,11 +265,10 @@ def prepare_problem(
     n_targets = 1 if targets is None else len(targets)
     ordered = classes is not None and ordered_categories(y) is not None
     task = Task(kind, len(target), table.n_columns, n_classes, n_targets, ordered=ordered)
-    positive, why = (
-        (None, "")
-        if classes is None
-        else choose_positive(positive_class, classes, target, earlier=earlier_positive_class)
-    )
+    positive: int | None = None
+    why = ""
+    if classes is not None:
+        positive, why = choose_positive(positive_class, classes, target, earlier=earlier_positive_class)
     resolved = get_metric(metric, task, classes, positive)
     log_link = kind == "regression" and rewards_mean(resolved) and bool((target >= 0).all())
     task = replace(task, quantile=quantile_level(resolved), log_link=log_link)
@@ -279,38 +276,34 @@ def prepare_problem(
     policy = _choose_policy(settings, task)
     labels = None if classes is None else classes.tolist()
     strata = target if targets is None else strata_of(target)
-    folds, notes = make_folds(strata, policy.n_folds, seed=settings.seed, by=by, classes=labels)
+    folds, moved = make_folds(strata, policy.n_folds, seed=settings.seed, by=by, classes=labels)
     if by.splitter is not None:
         reason = describe_split(by.splitter) if isinstance(by.splitter, TimeSplit) else "the splitter that was given"
         policy = Policy(policy.name, len(folds), policy.halving, reason)
-    flattering = None
+    warnings += doubts(schema)
+    if by.time is None:  # in the order of time there are trends, and later rows are not predicted by their number
+        warnings += identifier_doubts(kept_identifiers)
     if by.time is None and by.splitter is None and by.groups is None and targets is None:
         flattering = random_folds_flatter(schema, table, target, task, resolved)
-    problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
-    form = written_form(y) if goal == "regression" and targets is None else None
+        warnings += [] if flattering is None else [flattering]
+    warnings += moved
+    notes = []
+    if classes is not None and resolved.positive is not None and resolved.uses_positive:
+        notes.append(f"{resolved.name}: the positive class is {classes.tolist()[resolved.positive]!r} ({why}).")
     if features is not None:
         schema = keep_last(replace(schema, lags=features))
+        notes.append(describe_lags(features))
+    form = written_form(y) if goal == "regression" and targets is None else None
+    if form is not None:
+        notes.append(f"The target is read as numbers written like {form}.")
     return PreparedProblem(
-        problem,
+        Problem(task, resolved, table, target, weight, tuple(folds), settings.seed),
         schema,
         classes,
         policy,
         supported_families(chosen, task, table),
-        # Rows in the order of time have trends, and validation on later rows is not deceived by the number of a row.
-        warnings=(
-            *reordered,
-            *doubts(schema),
-            *(identifier_doubts(kept_identifiers) if by.time is None else ()),
-            *([] if flattering is None else [flattering]),
-            *notes,
-        ),
-        notes=(
-            *_positive_notes(resolved, classes, why),
-            *([] if features is None else [describe_lags(features)]),
-            *([] if form is None else [f"The target is read as numbers written like {form}."]),
-            *reading_notes(schema),
-            *dropped_notes(schema),
-        ),
+        tuple(warnings),
+        (*notes, *reading_notes(schema), *dropped_notes(schema)),
         targets=targets,
     )
 
@@ -342,9 +335,8 @@ def _encode(
     y: Any, goal: TaskType, positive_class: Any, n_rows: int
 ) -> tuple[NDArray[Any], NDArray[Any] | None, Targets | None]:
     """Return codes or numbers of one or several targets, and the classes of one or what describes several."""
-    targets: Targets | None = None
-    target: NDArray[Any]
     classes: NDArray[Any] | None = None
+    targets: Targets | None = None
     if are_several(y):
         target, targets = encode_targets(y, goal, positive=positive_class)
     else:
@@ -390,13 +382,6 @@ def identifier_doubts(names: Sequence[str]) -> list[str]:
         "table. It is learned from; ignore= (--ignore) leaves it out."
         for name in names
     ]
-
-
-def _positive_notes(metric: Metric, classes: NDArray[Any] | None, why: str) -> list[str]:
-    """Say which class is the positive one where the metric depends on it."""
-    if classes is None or metric.positive is None or not metric.uses_positive:
-        return []
-    return [f"{metric.name}: the positive class is {classes.tolist()[metric.positive]!r} ({why})."]
 
 
 def check_test_rows(prepared: PreparedProblem, X_test: Any, y_test: Any, owner: str) -> None:
