@@ -220,13 +220,12 @@ class WorkerCache:
         with self._lock:
             if self._owner != os.getpid():  # a fork: the workers belong to the parent
                 self.workers, self._owner = [], os.getpid()
-            taken = [worker for _, worker in self.workers if worker.process.poll() is None][:count]
-            rest = [(since, worker) for since, worker in self.workers if worker not in taken]
-            self.workers = [(since, worker) for since, worker in rest if worker.process.poll() is None]
-        for _, worker in rest:
-            if worker.process.poll() is not None:
-                worker.kill()  # died while it waited: its pipes are closed
-        return taken
+            dead = [worker for _, worker in self.workers if worker.process.poll() is not None]
+            alive = [(since, worker) for since, worker in self.workers if worker not in dead]
+            taken, self.workers = alive[:count], alive[count:]
+        for worker in dead:
+            worker.kill()  # closes its pipes
+        return [worker for _, worker in taken]
 
     def put(self, worker: WorkerProcess) -> None:
         """Keep an idle worker; it ends if nobody takes it for a minute."""
@@ -363,7 +362,7 @@ class WorkerPool:
     def _on_message(self, worker: WorkerProcess, message: dict[str, Any]) -> Event | None:
         kind = message.get("event")
         if kind == "worker_ready":
-            worker.ready, worker.deadline = True, float("inf")
+            worker.deadline = float("inf")
             self._start_workers()
             return Event("worker_ready")
         if kind == "worker_error":
