@@ -101,10 +101,9 @@ def evaluated(tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntr
 def full_order(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan) -> list[str]:
     """Return the cheapest entry, then a start, then the others by what each is worth alone.
 
-    The start is the plan's, or what `build` chooses.
-
-    The cheapest one costs next to nothing and gives a model at once, however busy the machine is. The start decides
-    what a short run finds. On few tables the ensemble's losses are too noisy to choose more of them one by one.
+    The start is the plan's, or what `build` chooses. The cheapest entry costs next to nothing and gives a model at
+    once, however busy the machine is. The start decides what a short run finds. On few tables the ensemble's losses are
+    too noisy to choose more of them one by one.
     """
 
     def cost(entry: str) -> float:

@@ -139,7 +139,7 @@ def _read_curve(cell: Cell, folder: Path, metric: str, max_rows: int) -> Learnin
 
 
 def _fractions(cell: Cell) -> Floats:
-    """Return how far each checkpoint was trained; where a file does not say so, its best iteration bounds it."""
+    """Return how far each checkpoint was trained; older files lack it, and the best iteration bounds it from below."""
     task = Task(cell.kind, cell.rows, cell.columns, cell.classes)  # type: ignore[arg-type]
     steps = TABLE_FAMILIES[cell.family].checkpoint_iterations(cell.config, task)
     bounds = [steps[min(bisect_left(steps, max(p["iterations"])), len(steps) - 1)] for p in cell.checkpoints]

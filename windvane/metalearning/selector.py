@@ -1,8 +1,8 @@
-"""Which policy suits a table, learned from what every policy came to on many others.
+"""Which policy suits a table, learned from the losses of every policy on many other tables.
 
-The selector of Auto-Sklearn 2.0 (Feurer et al., arXiv 2007.04074): for each pair of policies a random forest says from
-the size of a table which of the two is better there; the pairs vote. It is trained and asked offline only. What ships
-is `tabulate`'s table over a grid of sizes, which `windvane.search.strategy.policy` looks up.
+The selector of Auto-Sklearn 2.0 (Feurer et al., arXiv 2007.04074): for each pair of policies a random forest predicts
+from the size of a table which of the two is better there; the pairs vote. It is used offline only: what ships is the
+table of `tabulate` over a grid of sizes, which `windvane.search.strategy.policy` looks up.
 
 Notation: n tables, p policies.
 """
@@ -82,11 +82,11 @@ class Selector:
         return self
 
     def _fit_pair(self, sizes: Floats, first: Floats, second: Floats, spans: Floats) -> Any:
-        says = first != second  # a table where both are equal says nothing
-        if not np.any(says):
+        differ = first != second
+        if not np.any(differ):
             return None
-        weight = np.abs(first - second)[says] / spans[says]
-        return self.forest.estimator(self.seed).fit(sizes[says], (first < second)[says], sample_weight=weight)
+        weight = np.abs(first - second)[differ] / spans[differ]
+        return self.forest.estimator(self.seed).fit(sizes[differ], (first < second)[differ], sample_weight=weight)
 
     def wins(self, sizes: Floats) -> Floats:
         """Return the votes of every pair of policies."""

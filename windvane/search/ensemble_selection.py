@@ -165,7 +165,7 @@ class EnsembleBuilder:
 
     def __init__(self, problem: Problem, directory: RunDirectory, size: int, max_seconds: float = float("inf")) -> None:
         self.problem, self.directory, self.size, self.max_seconds = problem, directory, size, max_seconds
-        self.counts_time = True  # False: the clock has no say unless the time would not suffice
+        self.counts_time = True  # False: candidates are left out only where the time is clearly too short
         self._task: Task = problem.task
         self._metric = problem.metric
         self._reference = reference_family(problem)
@@ -306,7 +306,7 @@ class EnsembleBuilder:
     def _loss_of(
         self, target: NDArray[Any], blend: Floats, weight: Floats | None, loss: Callable[..., float] | None = None
     ) -> float:
-        """Loss of the metric, or another; infinite where the user's own one fails, of which its trial has told."""
+        """Return the loss by the metric, or by `loss`; infinite where the user's own metric fails."""
         try:
             return (loss or self._metric.loss)(target, blend, weight)
         except MetricError:

@@ -265,7 +265,7 @@ def _unreadable(skipped: Sequence[Skipped]) -> InputError:
 
 @dataclass(frozen=True)
 class _ImageFeatures:
-    """The features of the first m images, and what to say of them."""
+    """The features of the first m images."""
 
     matrix: Floats  # (m, q)
     views: tuple[FeatureView, ...]
@@ -324,7 +324,7 @@ def feature_schema(views: Sequence[FeatureView]) -> Schema:
 
 
 def labelled_tests(listing: ImageListing) -> tuple[list[int], list[str]]:
-    """Return the positions of the test images that can be scored, and what to say of the others."""
+    """Return the positions of the test images that can be scored, and warnings about the others."""
     known = {str(label) for label, split in zip(listing.labels, listing.splits, strict=True) if split != "test"}
     tests = [i for i, split in enumerate(listing.splits) if split == "test" and _is_label(listing.labels[i])]
     unknown = [i for i in tests if str(listing.labels[i]) not in known]
@@ -418,7 +418,7 @@ def _warnings_about_splits(
     names: Sequence[str],
     tests: Sequence[str],
 ) -> list[str]:
-    """Say which images were taken for one object, and which splits of the user share objects."""
+    """Return warnings about images that were taken for one object, and about splits of the user that share objects."""
     found = []
     if objects is not None and not given.any():
         found.append(

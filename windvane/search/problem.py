@@ -54,7 +54,7 @@ from windvane.settings import Settings
 if TYPE_CHECKING:
     from windvane.image_reader import ImageReader
 
-# Why the columns that an argument names are not learned from.
+# The reason for leaving out the columns that an argument names.
 LEFT_OUT = {"ignore": IGNORED, "id_columns": CARRIED, "groups": GROUPING, "time": ORDERING}
 FAMILY_METHODS = ("name", "supports", "search_space", "checkpoint_iterations", "create_model", "load")
 
@@ -367,7 +367,7 @@ def leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
 def leave_out_identifiers(
     schema: Schema, found: Sequence[str], table: Table, target: NDArray[Any], n_classes: int
 ) -> tuple[Schema, list[str]]:
-    """Drop those of the columns found that are of no use on rows that were not learned from; also name the rest."""
+    """Drop the columns out of `found` that do not help to predict new rows; also return the names of the others."""
     useless = useless_columns(found, schema, table, target, n_classes)
     if useless and all(column.kind == "dropped" or column.name in useless for column in schema.columns):
         return schema, []  # nothing else could be learned from
@@ -376,7 +376,7 @@ def leave_out_identifiers(
 
 
 def identifier_doubts(names: Sequence[str]) -> list[str]:
-    """Say which columns look like identifiers and are learned from all the same."""
+    """Return a warning for each column that looks like an identifier and yet is learned from."""
     return [
         f"Column {name!r} looks like an identifier, but predicts the target, as the number of a row does in a sorted "
         "table. It is learned from; ignore= (--ignore) leaves it out."

@@ -289,7 +289,7 @@ def run_search(
 
 
 def _no_model_error(trials: Sequence[Trial], error: str, seconds: float) -> NoModelError:
-    """Say why a search has no model: `error` of the run itself, or what the trials failed of."""
+    """Return the error of a search without a model: `error` of the run itself, or the failures of the trials."""
     reasons = error or describe_failures(trials)
     failed = [trial.error or "" for trial in trials if not trial.usable]
     if failed and all(one.startswith(MetricError.__name__) for one in failed):

@@ -27,16 +27,16 @@ from windvane.search.workers.pool import WorkerPool
 from windvane.stop_signals import NEVER, StopRequest
 
 TICK_SECONDS = 0.2
-SECONDS_FOR_OPENING = 0.3  # of the grace that are left for opening the models
+SECONDS_FOR_OPENING = 0.3  # of the grace, kept for opening the models
 # Seconds of a core for the end: workers die, the ensemble is built, evaluated and written.
 ENDING_CORE_SECONDS = 0.15
-OPENING_MARGIN = 1.5  # of the time that opening the models of an interim ensemble took
+OPENING_MARGIN = 1.5  # times the seconds that opening the models of an interim ensemble took
 MAX_RESERVE = 0.12  # of the budget, kept back for the end
 MAX_MEASURED_RESERVE = 0.2  # the same where it was measured that the end takes so long
-# Of the budget that a trial may take; the `budget_fraction` of a family says otherwise for new ones.
+# Of the budget that a trial may take; the `budget_fraction` of a family replaces that of new trials.
 NEW_TRIAL_FRACTION, RESUMED_TRIAL_FRACTION = 0.3, 0.6
-# The model that this process trains where no worker has sent one in time: so many seconds after the start, or after
-# this share of the budget; at once where a second of a core takes so long that workers will be late.
+# Where no worker has sent a model after so many seconds or this share of the budget, this process trains one itself;
+# at once where a second of a core takes more than BUSY seconds, so that workers will be late.
 FIRST_MODEL_SECONDS, FIRST_MODEL_SHARE, BUSY = 25.0, 0.8, 3.0
 MIN_SMALL_ROWS, MAX_SMALL_ROWS, MIN_SMALL_CELLS = 100, 1_000, 50_000  # a cell: one row of one column for one output
 # What it may take of the budget; the seconds of a core that its libraries and each cell take.
@@ -47,7 +47,7 @@ Callback = Callable[[Trial], object]
 
 
 class SearchListener:
-    """Is told what a search does; a progress display overrides what it shows."""
+    """Receives the events of a search; a progress display overrides those that it shows."""
 
     def start(self, budget_seconds: float, n_workers: int, metric: Metric) -> None:
         """Called when the search begins."""
@@ -109,7 +109,7 @@ class Search:
         self._opened: set[str] = set()  # families whose models were opened once
 
     def run(self) -> Ensemble | None:
-        """Search until the time or the trials end, a callback says so, or Ctrl-C; None if no trial is usable."""
+        """Search until the time or the trials end, a callback returns True, or Ctrl-C; None if no trial is usable."""
         try:
             while not self._is_finished():
                 if self.writer.error is not None:

@@ -1,7 +1,7 @@
 """Train one trial: all folds side by side, with a checkpoint after each stage.
 
-Where a problem says so, a trial with one fold ends with a second model that learns from all rows: it predicts, and the
-first one's validation predictions are those of the trial.
+If `Problem.refits`, a trial with one fold ends with a second model that learns from all rows. It predicts; the trial's
+validation predictions stay those of the first one.
 
 Whatever ends a trial, its last checkpoint predicts all validation rows and can enter the ensemble (Auto-Sklearn 2.0,
 section 3.2: intermediate results are its largest single gain). This is the only place that catches errors of models.

@@ -28,7 +28,7 @@ def score_trials(
     """Return the score (higher is better) of each trial whose models exist, by its number.
 
     A trial predicts with the models of all its folds. Without the run directory only the members of the ensemble have
-    models, those that predict. `on_trial` is told how many of how many trials are done.
+    models, those that predict. `on_trial` is called with the number of trials done, and of all.
     """
     metric, table = predictor.metric, test.table.take(test.rows)
     usable = [trial for trial in trials if trial.usable]

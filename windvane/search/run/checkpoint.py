@@ -1,7 +1,7 @@
 """The checkpoint of a trial: a folder with its record, its validation predictions and the model of every fold.
 
-Where a model that learned from all rows predicts in place of that of the only fold, it is in `REFITTED`; resuming and
-validation know the fold's alone.
+If a model that learned from all rows predicts in place of the only fold's, it is in the folder `REFITTED`; resuming and
+validation use the fold's.
 
 The record holds the hashes of the other files. A new checkpoint is renamed into place, and the earlier one goes only
 when the disk is sure to hold the new one (see `history_writer`), so whatever happens a whole one is there.
