@@ -31,7 +31,7 @@ from windvane.data.images.summary import describe_skipped
 from windvane.data.splits import Fold, grouped_folds, hold_out
 from windvane.data.target import encode_target
 from windvane.data.task import Kind, Task
-from windvane.errors import InputError
+from windvane.errors import InputError, some_of
 from windvane.evaluation.metrics import get_metric
 from windvane.image_reader import ImageReader
 from windvane.models import IMAGE_FAMILIES
@@ -331,10 +331,11 @@ def labelled_tests(listing: ImageListing) -> tuple[list[int], list[str]]:
     if not unknown:
         return tests, []
     names = sorted({str(listing.labels[i]) for i in unknown})
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    words = f"{len(unknown):,} of {len(tests):,} test images are of classes without a training image, and are left out "
-    words += f"of the test score: {', '.join(names[:5])}{more}."
-    return [i for i in tests if str(listing.labels[i]) in known], [words]
+    warning = (
+        f"{len(unknown):,} of {len(tests):,} test images are of classes without a training image, and are left out of "
+        f"the test score: {some_of(names, 5)}."
+    )
+    return [i for i in tests if str(listing.labels[i]) in known], [warning]
 
 
 def _is_label(label: Any) -> bool:
@@ -456,5 +457,5 @@ def _warnings(skipped: Sequence[Skipped], n_late: int, target: Integers, classes
     counts = np.bincount(target, minlength=len(classes))
     rare = [str(classes[i]) for i in np.flatnonzero(counts < 2)]
     if rare:
-        found.append(f"One image only of {', '.join(rare[:5])}: it trains, and nothing validates it.")
+        found.append(f"One image only of {some_of(rare, 5)}: it trains, and nothing validates it.")
     return found

@@ -158,7 +158,8 @@ class Search:
     def seconds_left(self) -> float:
         """Seconds left to search. The grace of a budget is used only while there is no model at all."""
         # Kept back for the end of the workers, for the last ensemble and for opening its models.
-        measured = 2 * self.builder.seconds + OPENING_MARGIN * self.opening_seconds + self._ending_delay
+        delay = ENDING_CORE_SECONDS * (self.budget.slowdown - 1.0)  # beyond what the end takes on an idle core
+        measured = 2 * self.builder.seconds + OPENING_MARGIN * self.opening_seconds + delay
         fixed = 0.15 + 0.003 * self.budget.seconds + self.pool.closing_seconds
         reserve = min(MAX_RESERVE * self.budget.seconds, measured + fixed)
         reserve = max(reserve, min(MAX_MEASURED_RESERVE * self.budget.seconds, measured)) + self.kept_seconds
@@ -167,11 +168,6 @@ class Search:
             return seconds
         grace = max(2.0, 0.05 * self.budget.seconds) - SECONDS_FOR_OPENING - self.pool.closing_seconds
         return seconds + max(0.0, grace)
-
-    @property
-    def _ending_delay(self) -> float:
-        """Seconds that the end takes longer than on an idle core."""
-        return ENDING_CORE_SECONDS * (self.budget.slowdown - 1.0)
 
     @property
     def _has_model(self) -> bool:

@@ -136,12 +136,14 @@ class WorkerProcess:
 
     def describe_death(self, log: Path | None) -> str:
         """Return exit code or signal, the last lines that it printed, and what to do."""
-        lines = self._last_lines or _tail(log)
+        lines = self._last_lines
+        if not lines and log is not None:
+            with contextlib.suppress(OSError):
+                lines = _last_lines(log.read_bytes()[-20_000:])
         shown = "".join(f"\n  | {line}" for line in lines) or " It printed nothing."
         code = self.process.returncode
-        if code is None:
-            return f"it closed its pipes but did not end.{shown}"
-        return f"{describe_exit(code)}.{shown}"
+        ended = "it closed its pipes but did not end" if code is None else describe_exit(code)
+        return f"{ended}.{shown}"
 
     def kill(self) -> None:
         """End it and what it started, at once."""
@@ -157,13 +159,6 @@ class WorkerProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-
-
-def _tail(log: Path | None) -> list[str]:
-    with contextlib.suppress(OSError):
-        if log is not None:
-            return _last_lines(log.read_bytes()[-20_000:])
-    return []
 
 
 def _last_lines(output: bytes) -> list[str]:
