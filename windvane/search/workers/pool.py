@@ -63,9 +63,6 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         environment = {**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONWARNINGS": "ignore"}
-        separate: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            separate = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self._last_lines: list[str] = []
         self._errors = _scratch_file()  # what it prints before it opens a run; afterwards that goes to the run's log
         try:
@@ -75,7 +72,8 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL if self._errors is None else self._errors,
                 env=environment,
-                **separate,
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )
         except OSError as error:
             raise WorkerError(
