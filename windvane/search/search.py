@@ -183,10 +183,9 @@ class Search:
     @property
     def _ran_out_of_time(self) -> bool:
         """Whether there is no model because the time ended, and not because each one failed."""
-        failures = ("failed", "crashed", "out_of_memory")
-        ended = [trial.status for trial in self.history.records]
-        in_vain = bool(ended) and all(status in failures for status in ended)
-        return not (self._has_model or in_vain or self.error or self.interrupted or self._stopped)
+        ended = {trial.status for trial in self.history.records}
+        all_failed = bool(ended) and ended <= {"failed", "crashed", "out_of_memory"}
+        return not (self._has_model or all_failed or self.error or self.interrupted or self._stopped)
 
     @property
     def _has_clock(self) -> bool:
@@ -205,18 +204,21 @@ class Search:
             trial = self.scheduler.next_trial(self.pool.running, self.seconds_left)
             if trial is None:
                 return
-            seconds = np.inf
-            if self._has_clock:
-                # No trial may take the whole of a budget; a resumed one has proved its worth.
-                fraction = max(
-                    getattr(self.scheduler.families[trial.family], "budget_fraction", NEW_TRIAL_FRACTION),
-                    0.0 if trial.number == self.scheduler.next_number else RESUMED_TRIAL_FRACTION,
-                )
-                seconds = max(MIN_TRIAL_SECONDS, min(self.seconds_left * 0.97 - 0.2, fraction * self.budget.seconds))
-            self.pool.submit(replace(trial, status="running"), seconds, grace=1.0 + 0.05 * self.budget.seconds)
+            seconds, grace = self._seconds_for(trial), 1.0 + 0.05 * self.budget.seconds
+            self.pool.submit(replace(trial, status="running"), seconds, grace)
             self.scheduler.register(trial)
             self._started.setdefault(trial.number, self.budget.now())
             self._announce()
+
+    def _seconds_for(self, trial: Trial) -> float:
+        """Return the seconds that a trial may take, never the whole budget; infinity where there is no clock."""
+        if not self._has_clock:
+            return np.inf
+        family = self.scheduler.families[trial.family]
+        fraction = float(getattr(family, "budget_fraction", NEW_TRIAL_FRACTION))
+        if trial.number != self.scheduler.next_number:  # a resumed one has proved its worth
+            fraction = max(fraction, RESUMED_TRIAL_FRACTION)
+        return max(MIN_TRIAL_SECONDS, min(self.seconds_left * 0.97 - 0.2, fraction * self.budget.seconds))
 
     def _on_trial(self, trial: Trial, *, finished: bool) -> None:
         trial = replace(trial, started=self._started.get(trial.number, 0.0), ended=self.budget.now())
