@@ -36,12 +36,12 @@ REFITTED = "all_rows"
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a trial's folder, which need not exist, the last one first."""
-    return sorted(folder.glob("checkpoint_*"), key=lambda path: path.name, reverse=True)
+    return sorted(folder.glob("checkpoint_*"), reverse=True)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the last checkpoint in a trial's folder, which need not exist."""
-    return next(iter(checkpoints(folder)), None)
+    return max(folder.glob("checkpoint_*"), default=None)
 
 
 def read_checkpoint(folder: Path) -> Trial | None:

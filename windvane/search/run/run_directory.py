@@ -190,7 +190,7 @@ class RunDirectory:
             trial = read_whole_checkpoint(folder, None if earlier is None else earlier.checkpoint)
             if trial is not None:
                 ended = max((t.ended for t in known.values()), default=0.0) if earlier is None else earlier.ended
-                history.records.append(replace(trial, status="stopped", ended=ended))
+                history.append(replace(trial, status="stopped", ended=ended))
         return history
 
     def write_ensemble(
