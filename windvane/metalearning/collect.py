@@ -252,12 +252,12 @@ class _Evaluator:
             if any(model.iterations == 0 for model in models):
                 return
             complete = all(model.finished or model.iterations >= steps[-1] for model in models)
-            is_apart = used.sum() - measured >= MIN_STEP or ends_rung(before, fraction)
-            if complete or used.sum() >= limit or is_apart:
+            is_last = complete or used.sum() >= limit
+            if is_last or used.sum() - measured >= MIN_STEP or ends_rung(before, fraction):
                 self._measure(cell, models, fraction, used, arrays)
                 measured = used.sum()
             before = fraction
-            if complete or used.sum() >= limit:
+            if is_last:
                 cell.status = "done" if complete else "stopped"
                 break
         if self.settings.cache is not None and arrays:

@@ -34,11 +34,6 @@ RECORD = "trial.json"
 REFITTED = "all_rows"
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a trial's folder, which need not exist, the last one first."""
-    return sorted(folder.glob("checkpoint_*"), reverse=True)
-
-
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the last checkpoint in a trial's folder, which need not exist."""
     return max(folder.glob("checkpoint_*"), default=None)
@@ -61,7 +56,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 def read_whole_checkpoint(folder: Path, known: str | None) -> Trial | None:
     """Return the record of the last checkpoint that is whole; None if it is the one that is known already."""
-    for checkpoint in checkpoints(folder):
+    for checkpoint in _newest_first(folder):
         if checkpoint.name == known:
             return None
         trial = _read_record(checkpoint)
@@ -74,7 +69,7 @@ def drop_damaged(folder: Path, known: str | None) -> None:
     """Delete the checkpoints in a trial's folder that a power cut left incomplete, up to a known or whole one."""
     for torn in folder.glob("temporary*"):
         shutil.rmtree(torn, ignore_errors=True)
-    for checkpoint in checkpoints(folder):
+    for checkpoint in _newest_first(folder):
         if checkpoint.name == known or is_whole(checkpoint):
             return
         shutil.rmtree(checkpoint, ignore_errors=True)
@@ -82,9 +77,13 @@ def drop_damaged(folder: Path, known: str | None) -> None:
 
 def drop_earlier(folder: Path, name: str) -> None:
     """Delete the checkpoints before one that the disk is sure to hold."""
-    for checkpoint in checkpoints(folder):
+    for checkpoint in _newest_first(folder):
         if checkpoint.name < name:
             shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint_*"), reverse=True)
 
 
 def _read_record(checkpoint: Path) -> Trial | None:
