@@ -24,7 +24,13 @@ from windvane.models.base import Family, Model, TrainingContext
 from windvane.runtime.columns.table import Integers
 from windvane.search.problem import Problem
 from windvane.search.refit import train_on_all
-from windvane.search.run.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
+from windvane.search.run.checkpoint import (
+    PredictionArray,
+    latest_checkpoint,
+    next_name,
+    read_checkpoint,
+    write_checkpoint,
+)
 from windvane.search.trial import Trial, derive_seed
 
 # Stages that take less than this are merged: a checkpoint of each would cost more than repeating it.
@@ -82,7 +88,7 @@ def train_trial(
         last = max(1, round(all_targets[-1] * submitted.iteration_fraction))
         iterations = min((m.iterations for m in models if not _is_complete(m, last)), default=last)
         targets = [target for target in all_targets if iterations < target < last] + [last]
-        final: dict[int, Predictions] = {}  # by fold, of models that train no further
+        final: dict[int, PredictionArray] = {}  # by fold, of models that train no further
         while targets:
             before, seconds_before = iterations, timer.fit
             iterations = targets.pop(0)
@@ -163,7 +169,7 @@ def _refit(
     family: Family,
     folder: Path,
     validated: Model,
-    predictions: Predictions,
+    predictions: PredictionArray,
     deadline: float,
     timer: Timer,
 ) -> Trial:
@@ -184,7 +190,7 @@ def _is_complete(model: Model, last: int) -> bool:
     return model.finished or model.iterations >= last
 
 
-def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Predictions:
+def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> PredictionArray:
     """Predict the validation set of a fold, in the precision of checkpoints."""
     task, rows = problem.task, problem.folds[fold].validation
     with timer.measure("predict"):
@@ -196,6 +202,6 @@ def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Predict
     return prediction.astype(np.float32 if task.is_classification else np.float64)
 
 
-def _loss(problem: Problem, prediction: Predictions, rows: Integers) -> float:
+def _loss(problem: Problem, prediction: PredictionArray, rows: Integers) -> float:
     loss = problem.loss(prediction.astype(np.float64), rows) if np.isfinite(prediction).all() else math.inf
     return float(loss) if math.isfinite(loss) else math.inf
