@@ -25,7 +25,7 @@ from windvane.runtime.columns.table import Integers
 from windvane.search.problem import Problem
 from windvane.search.refit import train_on_all
 from windvane.search.run.checkpoint import (
-    PredictionArray,
+    Prediction,
     latest_checkpoint,
     next_name,
     read_checkpoint,
@@ -88,7 +88,7 @@ def train_trial(
         last = max(1, round(all_targets[-1] * submitted.iteration_fraction))
         iterations = min((m.iterations for m in models if not _is_complete(m, last)), default=last)
         targets = [target for target in all_targets if iterations < target < last] + [last]
-        final: dict[int, PredictionArray] = {}  # by fold, of models that train no further
+        final: dict[int, Prediction] = {}  # by fold, of models that train no further
         while targets:
             before, seconds_before = iterations, timer.fit
             iterations = targets.pop(0)
@@ -169,7 +169,7 @@ def _refit(
     family: Family,
     folder: Path,
     validated: Model,
-    predictions: PredictionArray,
+    predictions: Prediction,
     deadline: float,
     timer: Timer,
 ) -> Trial:
@@ -190,7 +190,7 @@ def _is_complete(model: Model, last: int) -> bool:
     return model.finished or model.iterations >= last
 
 
-def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> PredictionArray:
+def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Prediction:
     """Predict the validation set of a fold, in the precision of checkpoints."""
     task, rows = problem.task, problem.folds[fold].validation
     with timer.measure("predict"):
@@ -202,6 +202,6 @@ def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Predict
     return prediction.astype(np.float32 if task.is_classification else np.float64)
 
 
-def _loss(problem: Problem, prediction: PredictionArray, rows: Integers) -> float:
+def _loss(problem: Problem, prediction: Prediction, rows: Integers) -> float:
     loss = problem.loss(prediction.astype(np.float64), rows) if np.isfinite(prediction).all() else math.inf
     return float(loss) if math.isfinite(loss) else math.inf

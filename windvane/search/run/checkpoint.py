@@ -28,7 +28,7 @@ from windvane.runtime.serialization import check_files, file_digests, read_seale
 from windvane.search.run.replace_folder import replace_folder
 from windvane.search.trial import Trial
 
-PredictionArray = NDArray[np.floating[Any]]  # in the precision of checkpoints: float32 of classes, else float64
+Prediction = NDArray[np.floating[Any]]  # in the precision of checkpoints: float32 of classes, else float64
 
 RECORD = "trial.json"
 REFITTED = "all_rows"
@@ -100,7 +100,7 @@ def next_name(folder: Path) -> str:
 
 
 def write_checkpoint(
-    folder: Path, trial: Trial, models: Sequence[Model], predictions: PredictionArray, refitted: Model | None = None
+    folder: Path, trial: Trial, models: Sequence[Model], predictions: Prediction, refitted: Model | None = None
 ) -> None:
     """Write a checkpoint, whole or not at all; raises DiskError if the disk is full or read-only.
 
