@@ -24,13 +24,7 @@ from windvane.models.base import Family, Model, TrainingContext
 from windvane.runtime.columns.table import Integers
 from windvane.search.problem import Problem
 from windvane.search.refit import train_on_all
-from windvane.search.run.checkpoint import (
-    Prediction,
-    latest_checkpoint,
-    next_name,
-    read_checkpoint,
-    write_checkpoint,
-)
+from windvane.search.run.checkpoint import Prediction, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
 from windvane.search.trial import Trial, derive_seed
 
 # Stages that take less than this are merged: a checkpoint of each would cost more than repeating it.
