@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -46,6 +45,7 @@ from windvane.runtime.columns.lag_features import LagFeatures
 from windvane.runtime.columns.schema import CARRIED, GROUPING, IDENTIFIER, IGNORED, ORDERING, Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.labels import labels_to_json
+from windvane.runtime.serialization import DAMAGE
 from windvane.runtime.targets import Targets
 from windvane.search.run.replace_folder import replace_folder
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
@@ -167,7 +167,7 @@ class Problem:
                 seed=seed,
                 refits=refits,
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise RunError(f"The data of the run in {folder.parent} cannot be read: {error}") from error
 
 
