@@ -18,13 +18,11 @@ import threading
 
 def kill_group(pid: int) -> None:
     """Kill a worker and, on POSIX where it leads a process group, all that it started."""
-    try:
+    with contextlib.suppress(OSError):  # gone already
         if os.name == "posix":
             os.killpg(pid, signal.SIGKILL)
         else:
             os.kill(pid, signal.SIGTERM)  # TerminateProcess there
-    except OSError:
-        pass  # gone already
 
 
 class OrphanReaper:
