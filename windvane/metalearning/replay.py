@@ -87,9 +87,9 @@ def read_replays(path: Path, cache: Path, max_rows: int = 1000) -> list[TableRep
                 valid, test = targets["valid"], targets["test"]
             if cell.kind != "regression":
                 valid, test = valid.astype(np.int64), test.astype(np.int64)
+            valid, test = valid[kept_rows(len(valid), max_rows)], test[kept_rows(len(test), max_rows)]
             tables[cell.table] = TableReplay(
-                *(cell.table, cell.kind, cell.rows, cell.columns, cell.classes, metric),
-                *(valid[kept_rows(len(valid), max_rows)], test[kept_rows(len(test), max_rows)], cell.constant[metric]),
+                cell.table, cell.kind, cell.rows, cell.columns, cell.classes, metric, valid, test, cell.constant[metric]
             )
         curve = _read_curve(cell, folder, metric, max_rows)
         if curve is not None:
