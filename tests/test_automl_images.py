@@ -93,6 +93,20 @@ def test_a_short_time_scores_some_of_the_test_images(fitted: AutoImageClassifier
     assert len(few) == 8 and few == sorted(set(few))
 
 
+def test_test_images_of_a_class_whose_training_images_are_damaged_are_left_out(weights: str, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train", 45)
+    write_pictures(tmp_path / "test", 15, seed=1)
+    for file in (tmp_path / "train" / "light").iterdir():
+        file.write_bytes(b"no image")
+    model = automl(weights)
+    with (
+        pytest.warns(UserWarning, match="left out of the test score: light"),
+        pytest.warns(UserWarning, match="15 left out"),
+    ):
+        model.fit(tmp_path)
+    assert model.classes_.tolist() == ["dark", "gray"] and model.test_score_ < 0
+
+
 def test_served_as_it_predicts(fitted: AutoImageClassifier, folder: Path) -> None:
     picture = sorted((folder / "test").rglob("*.png"))[0]
     with TestClient(create_app(Path(fitted.run_dir)), base_url="http://localhost") as client:

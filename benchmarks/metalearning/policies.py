@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeRegressor
 
 from benchmarks.command_line import make_main
@@ -41,7 +42,7 @@ from windvane.metalearning.build_portfolio import relative_loss
 from windvane.metalearning.collect import GUESSES
 from windvane.metalearning.learn import entries_of
 from windvane.metalearning.replay import RunPlan, TableReplay, entry_id, read_replays, score_run
-from windvane.metalearning.selector import PairForest, Selector
+from windvane.metalearning.selector import Selector
 from windvane.search.strategy.policy import select_policy
 from windvane.settings import VALIDATIONS
 
@@ -192,7 +193,8 @@ def choose(examples: Examples, n_parts: int = N_PARTS, n_trees: int = N_TREES) -
             train = here & ~out
             means = examples.scores[train].mean(axis=0)
             chosen["single best of the budget"][there] = int(means.argmin())
-            selector = Selector(PairForest(n_trees=n_trees), [int(i) for i in np.argsort(means, kind="stable")])
+            forest = RandomForestClassifier(n_trees, max_features=1, bootstrap=False)
+            selector = Selector(forest, [int(i) for i in np.argsort(means, kind="stable")])
             spans = np.ptp(examples.scores[train], axis=1)
             selector.fit(examples.sizes[train], examples.scores[train], spans)
             chosen["pairwise selector"][there] = selector.select(examples.sizes[there])

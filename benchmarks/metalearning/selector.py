@@ -21,13 +21,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
 
 from benchmarks.command_line import make_parser
 from benchmarks.data import TABLES
 from benchmarks.markdown import line_below
 from benchmarks.result_table import Row, results_of
 from windvane.data.task import Task
-from windvane.metalearning.selector import PairForest, Selector, tabulate
+from windvane.metalearning.selector import Selector, tabulate
 from windvane.search.strategy.policy import select_policy
 
 DATA = TABLES.parent / "askl2"
@@ -62,7 +64,8 @@ class Published:
     scores: NDArray[np.float64]
     spans: NDArray[np.float64]
     order: tuple[int, ...]
-    forest: PairForest
+    classifier: Any  # of a pair of policies
+    soft: bool  # whether its probability divides a vote
 
 
 def ours(strategy: str) -> str:
@@ -82,15 +85,16 @@ def read(metric: str, n_trees: int = N_TREES) -> Published:
     highest = np.array([max(found["maxima_for_methods"][t].values()) for t in tasks])
     tuned = found["configuration"]
     ranges = losses.max(axis=1) - losses.min(axis=1)
-    forest = PairForest(
-        n_trees=n_trees,
-        max_depth=tuned["max_depth"],
-        min_samples_leaf=tuned["min_samples_leaf"],
-        min_samples_split=tuned["min_samples_split"],
-        max_features=tuned["max_features"],
-        bootstrap=tuned["bootstrap"] == "True",
-        soft=tuned["prediction"] == "soft",
-    )
+    classifier: Any = DummyClassifier(strategy="prior")  # of depth 0: the same answer for every table
+    if tuned["max_depth"] != 0:
+        classifier = RandomForestClassifier(
+            n_estimators=n_trees,
+            max_depth=tuned["max_depth"],
+            min_samples_leaf=tuned["min_samples_leaf"],
+            min_samples_split=tuned["min_samples_split"],
+            max_features=tuned["max_features"],
+            bootstrap=tuned["bootstrap"] == "True",
+        )
     return Published(
         names=tuple(map(ours, strategies)),
         sizes=np.array(sizes, dtype=np.float64).T,
@@ -98,13 +102,15 @@ def read(metric: str, n_trees: int = N_TREES) -> Published:
         scores=(losses - lowest[:, None]) / (highest - lowest)[:, None],
         spans=ranges if tuned["normalization"] == "y" else highest - lowest,
         order=tuple(strategies.index(name) for name in found["tie_break_order"]),
-        forest=forest,
+        classifier=classifier,
+        soft=tuned["prediction"] == "soft",
     )
 
 
 def fit(data: Published, tasks: Choices) -> Selector:
     """Train the selector on some tasks."""
-    return Selector(data.forest, data.order).fit(data.sizes[tasks], data.losses[tasks], data.spans[tasks])
+    selector = Selector(data.classifier, data.order, soft=data.soft)
+    return selector.fit(data.sizes[tasks], data.losses[tasks], data.spans[tasks])
 
 
 def left_out(data: Published, n_parts: int) -> list[tuple[Choices, Choices]]:

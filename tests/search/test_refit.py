@@ -10,6 +10,7 @@ from toys import CLASSES, ToyFamily, make_problem, make_trial
 
 from windvane.data.column_types import infer_schema
 from windvane.data.task import Kind
+from windvane.errors import DiskError
 from windvane.models.base import DataSplit, TrainingContext
 from windvane.persistence import Predictor
 from windvane.runtime.columns.table import Table
@@ -126,9 +127,15 @@ def test_an_earlier_refit_is_replaced_by_one_that_went_well_alone(tmp_path: Path
         if event == "train_until":
             raise RuntimeError("no")
 
-    with pytest.raises(RuntimeError, match="no"):
-        refit(problem, tmp_path / "refit", ToyFamily("toy"), ToyFamily("other", hook=broken))
-    assert states() == before
+    def full(event: str, iterations: int) -> None:
+        if event == "save":
+            raise OSError(28, "No space left on device")
+
+    for hook, error, message in ((broken, RuntimeError, "no"), (full, DiskError, "No space left.*is as it was")):
+        with pytest.raises(error, match=message):
+            refit(problem, tmp_path / "refit", ToyFamily("toy"), ToyFamily("other", hook=hook))
+        assert states() == before
+        assert [path.name for path in tmp_path.iterdir()] == ["refit"]
     half = make_problem(n=45)
     second = refit(half, tmp_path / "refit")
     assert second.folders == first.folders

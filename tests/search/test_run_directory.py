@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from scipy import sparse as sp
 from toys import make_problem
 
-from windvane.errors import RunError, RunLockedError, VersionError
+from windvane.errors import DiskError, RunError, RunLockedError, VersionError
 from windvane.persistence import FORMAT, read_manifest
 from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import read_sealed, write_sealed
 from windvane.search.problem import Problem
+from windvane.search.run import run_directory
 from windvane.search.run.run_directory import RunDirectory
 from windvane.version import VERSION
 
@@ -99,6 +100,21 @@ def test_nothing_is_written_into_a_folder_of_other_things(tmp_path: Path) -> Non
     with pytest.raises(RunError, match=r"is not empty and holds no run\. Allowed: a new or empty folder"):
         RunDirectory(tmp_path).create({})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_that_ended_before_its_manifest_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, content: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    directory = RunDirectory(tmp_path / "run")
+    directory.lock()
+    with monkeypatch.context() as patch, pytest.raises(DiskError, match="No space left"):
+        patch.setattr(run_directory, "write_sealed", fail)
+        directory.create({"seed": 3})
+    (tmp_path / "run" / "manifest.json.4711.tmp").write_text("{")  # of a process that was killed
+    directory.create({"seed": 3})
+    assert directory.manifest()["seed"] == 3
+    directory.unlock()
 
 
 def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns, no_labels_error
 from windvane.data.target import TaskType
-from windvane.errors import InputError, check_usable, warn_user
+from windvane.errors import InputError, check_usable, some_of, warn_user
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.predictions import Predictions
 from windvane.models import IMAGE_DEFAULT
@@ -216,6 +216,9 @@ class AutoImageClassifier(AutoMLClassifier):
         Where all of them take longer than to `deadline`, as many are drawn as the time allows.
         """
         if X_test is not None:
+            X_test, y_test = self._of_known_classes(X_test, y_test)
+            if not X_test:
+                return None
             grace = max(0.5 * MIN_GRACE, SCORE_GRACE * parse_seconds(self.time_budget))
             n_images, rows = len(X_test), self._test_images_in_time(X_test, deadline + grace)
             X_test, y_test = [X_test[i] for i in rows], [y_test[i] for i in rows]
@@ -241,6 +244,18 @@ class AutoImageClassifier(AutoMLClassifier):
                 f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good.",
             )
         return found
+
+    def _of_known_classes(self, images: Sequence[Any], labels: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Leave out test images of classes whose training images were all damaged or not reached, with a warning."""
+        known = set(self._predictor.class_names)
+        rows = [i for i, label in enumerate(labels) if str(label) in known]
+        if len(rows) < len(labels):
+            names = sorted({str(label) for label in labels} - known)
+            warn_user(
+                f"{len(labels) - len(rows):,} of {len(labels):,} test images are of classes of which no training image "
+                f"was used, and are left out of the test score: {some_of(names, 5)}."
+            )
+        return [images[i] for i in rows], [labels[i] for i in rows]
 
     def _test_images_in_time(self, images: Sequence[Any], deadline: float) -> list[int]:
         """Return the positions of as many images, drawn at random, as can be predicted in time: a few say how many."""

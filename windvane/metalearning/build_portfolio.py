@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from windvane.metalearning.replay import RunPlan, Select, TableReplay, greedy, losses_of, run_trials, score_run
+from windvane.metalearning.replay import RunPlan, TableReplay, losses_of, run_trials, score_run
+from windvane.runtime.columns.table import Floats
 
 BUDGETS = (5.0, 10.0, 20.0, 60.0, 180.0, 600.0)
 FLOOR = 0.03  # of the loss of a constant prediction: losses nearer to zero are not told apart
@@ -27,7 +28,6 @@ class BuildPlan:
     budgets: tuple[float, ...] = BUDGETS
     workers: int = 2
     size: int = 4  # entries that are chosen one by one; more follow the noise of few tables
-    select: Select = greedy
     start: tuple[str, ...] = ()  # entries that come first instead of chosen ones, as where an earlier order is kept
 
 
@@ -39,27 +39,24 @@ def relative_loss(loss: float, best: float, constant: float) -> float:
 
 @dataclass
 class AnytimeScore:
-    """Scores orders of entries on one table; remembers the ensembles of equal sets of checkpoints."""
+    """Scores orders of entries on one table; remembers the scores of equal sets of checkpoints."""
 
     table: TableReplay
     plan: BuildPlan
     best: float
     known: dict[tuple[tuple[str, int], ...], float] = field(default_factory=dict)
 
-    def losses(self, order: Sequence[str]) -> list[float]:
-        """Return the test loss at each budget."""
+    def scores(self, order: Sequence[str]) -> list[float]:
+        """Return the `relative_loss` of the ensemble at each budget."""
         found = []
         for seconds in self.plan.budgets:
             reached = run_trials(order, self.table, RunPlan(seconds, self.plan.workers))
             key = tuple(sorted(reached))
             if key not in self.known:
-                self.known[key] = score_run(reached, self.table, self.plan.select)
+                loss = score_run(reached, self.table)
+                self.known[key] = relative_loss(loss, self.best, self.table.constant)
             found.append(self.known[key])
         return found
-
-    def scores(self, order: Sequence[str]) -> list[float]:
-        """Return `relative_loss` at each budget."""
-        return [relative_loss(loss, self.best, self.table.constant) for loss in self.losses(order)]
 
 
 def make_scores(tables: Sequence[TableReplay], plan: BuildPlan) -> list[AnytimeScore]:
@@ -69,7 +66,7 @@ def make_scores(tables: Sequence[TableReplay], plan: BuildPlan) -> list[AnytimeS
         everything = [(entry, len(curve.cpu) - 1) for entry, curve in table.curves.items()]
         tests = np.stack([prediction for curve in table.curves.values() for prediction in curve.test])  # (p, v)
         single = float(np.min(losses_of(tests, table.test_target, table.metric)))
-        found.append(AnytimeScore(table, plan, min(single, score_run(everything, table, plan.select))))
+        found.append(AnytimeScore(table, plan, min(single, score_run(everything, table))))
     return found
 
 
@@ -84,9 +81,10 @@ def build(scores: Sequence[AnytimeScore], candidates: Sequence[str], size: int) 
     reached = np.array([np.mean(score.scores([])) for score in scores])  # (t,)
     while left and len(chosen) < size:
         order = [entry for entry, _ in chosen]
-        after, change = {entry: reached.copy() for entry in left}, dict[str, float]()
+        after, change = dict[str, Floats](), dict[str, float]()
         for entry in left:
             known = [i for i, table in enumerate(tables) if entry in table.curves]
+            after[entry] = reached.copy()
             after[entry][known] = [np.mean(scores[i].scores([*order, entry])) for i in known]
             change[entry] = float(np.mean((after[entry] - reached)[known]))
         best = min(left, key=change.__getitem__)

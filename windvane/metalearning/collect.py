@@ -26,11 +26,13 @@ from windvane.data.files import read_frame, to_frame
 from windvane.data.target import TaskType, encode_target
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.metalearning.cells import MIN_STEP, Cell, append_cell, cell_id, ends_rung, read_cells
+from windvane.metalearning.replay import entry_id
 from windvane.models import TABLE_FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import PreparedProblem, Problem, prepare_problem
 from windvane.search.strategy.portfolio import PortfolioEntry, read_cases
+from windvane.search.trial import derive_seed
 from windvane.settings import Settings
 
 METRICS = {
@@ -40,6 +42,7 @@ METRICS = {
 }
 # Configurations beside the defaults: what practitioners and tuned portfolios use, and quick ones for large tables.
 GUESSES, LARGE = (case.entries for case in read_cases(Path(__file__).with_name("guesses.json")))
+SEED = 0  # of samples of rows, of folds and of models
 MIN_CLASS_ROWS = 8  # rows of rarer classes are left out: every fold and the test rows need some
 MAX_TEST_ROWS = 5_000
 MAX_KEPT_ROWS = 2_000  # of predictions that are kept for replays, validation and test each
@@ -54,13 +57,12 @@ class SourceTable:
     target: str
     goal: TaskType
     max_rows: int | None = None  # more are sampled down to this
-    seed: int = 0  # of the sample and the division into training and test rows
 
     def read(self) -> tuple[pd.DataFrame, Any, pd.DataFrame, Any]:
         """Return training columns and target, test columns and target; a quarter of the rows are test rows."""
         frame = read_frame(self.path)
         if self.max_rows is not None and len(frame) > self.max_rows:
-            frame = frame.sample(self.max_rows, random_state=self.seed)
+            frame = frame.sample(self.max_rows, random_state=SEED)
         y = frame[self.target]
         frame, y = frame[y.notna()], y[y.notna()]
         if self.goal == "classification":
@@ -68,7 +70,7 @@ class SourceTable:
             frame, y = frame[common], y[common]
         X = frame.drop(columns=[self.target])
         strata = y if self.goal == "classification" else None
-        X, X_test, y, y_test = train_test_split(X, y, test_size=0.25, random_state=self.seed, stratify=strata)
+        X, X_test, y, y_test = train_test_split(X, y, test_size=0.25, random_state=SEED, stratify=strata)
         return X, y, X_test[:MAX_TEST_ROWS], y_test[:MAX_TEST_ROWS]
 
 
@@ -78,7 +80,6 @@ class CollectSettings:
 
     policy: str = "cv5"
     cpu_seconds: float = 60.0  # after which a cell is trained no further
-    seed: int = 0  # of folds and models
     cache: Path | None = None  # folder for predictions of every checkpoint; None keeps none
 
 
@@ -122,7 +123,7 @@ def collect(
                 begun.unlink()
                 waiting.insert(0, table)
             elif process.exitcode != 0:
-                append_cell(path, Cell.unreadable(table.name, settings.policy, settings.seed, process.exitcode))
+                append_cell(path, Cell.unreadable(table.name, settings.policy, SEED, process.exitcode))
             if not quiet:
                 cells = read_cells(path)
                 done = len(wanted & {cell_id(cell.table, cell.family, cell.config) for cell in cells})
@@ -179,7 +180,7 @@ class _Evaluator:
             ensemble_size=1,
             n_trials=None,
             run_dir=None,
-            seed=settings.seed,
+            seed=SEED,
             verbose=0,
             keep_data=False,
         )
@@ -206,7 +207,7 @@ class _Evaluator:
             classes=classes,
             minority_share=float(np.bincount(problem.target).min() / len(problem.target)) if classes else 0.0,
             policy=self.prepared.policy.name,
-            seed=self.settings.seed,
+            seed=SEED,
             family=entry.family,
             config=dict(entry.config),
             status=status,
@@ -216,28 +217,27 @@ class _Evaluator:
         )
 
     def evaluate(self, entry: PortfolioEntry) -> Cell:
-        """Grow one configuration on all folds and measure each checkpoint."""
+        """Train one configuration on all folds and measure each checkpoint."""
         family = self.prepared.families.get(entry.family)
         if family is None:
             return self.cell(entry, "unsupported", f"{entry.family} does not support this table")
         cell = self.cell(entry, "stopped")
         try:
-            self._grow(cell, entry, family)
+            self._train(cell, entry, family)
         except Exception as error:  # a failure of a model is a result
             cell.status, cell.error = "failed", f"{type(error).__name__}: {error}"[:500]
         return cell
 
-    def _grow(self, cell: Cell, entry: PortfolioEntry, family: Family) -> None:
+    def _train(self, cell: Cell, entry: PortfolioEntry, family: Family) -> None:
         problem, n_folds = self.prepared.problem, len(self.prepared.problem.folds)
         limit = self.settings.cpu_seconds
         used = np.zeros(n_folds)  # CPU seconds of each fold
         models: list[Any] = []
         for i, fold in enumerate(problem.folds):
             start = time.process_time()
-            seed = int(np.random.SeedSequence([self.settings.seed, i]).generate_state(1)[0] % 2**31)
-            context = TrainingContext(problem.task, seed, 1)
-            data = problem.part(fold.train), problem.part(fold.validation)
-            models.append(family.create_model(entry.config, *data, context))
+            context = TrainingContext(problem.task, derive_seed(SEED, i))
+            train, validation = problem.part(fold.train), problem.part(fold.validation)
+            models.append(family.create_model(entry.config, train, validation, context))
             used[i] += time.process_time() - start
         arrays: dict[str, NDArray[np.float16]] = {}
         steps = family.checkpoint_iterations(entry.config, problem.task)
@@ -252,16 +252,16 @@ class _Evaluator:
             if any(model.iterations == 0 for model in models):
                 return
             complete = all(model.finished or model.iterations >= steps[-1] for model in models)
-            is_apart = used.sum() - measured >= MIN_STEP or ends_rung(before, fraction)
-            if complete or used.sum() >= limit or is_apart:
+            is_last = complete or used.sum() >= limit
+            if is_last or used.sum() - measured >= MIN_STEP or ends_rung(before, fraction):
                 self._measure(cell, models, fraction, used, arrays)
                 measured = used.sum()
             before = fraction
-            if complete or used.sum() >= limit:
+            if is_last:
                 cell.status = "done" if complete else "stopped"
                 break
         if self.settings.cache is not None and arrays:
-            np.savez(self._folder() / f"{cell_id('', cell.family, cell.config)}.npz", allow_pickle=False, **arrays)
+            np.savez(self._folder() / f"{entry_id(cell.family, cell.config)}.npz", allow_pickle=False, **arrays)
 
     def _measure(
         self, cell: Cell, models: list[Any], fraction: float, used: Floats, arrays: dict[str, NDArray[np.float16]]

@@ -28,10 +28,9 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
 
 @dataclass(frozen=True)
 class Learned:
-    """Cases of a portfolio with the tables they were learned from."""
+    """The cases of a portfolio, and how they were learned, in words."""
 
     cases: list[Case]
-    tables: list[str]
     made: str
 
 
@@ -81,12 +80,11 @@ def learn_portfolio(
         cases.append(Case(_order(tables, entries, plan), others, limit))
     if large:
         cases.append(Case(_order(large, entries, replace(plan, start=()))))
-    names = sorted(table.name for table in [*tables, *large])
     made = (
-        f"learned from {len(entries)} configurations on {len(names)} tables, "
+        f"learned from {len(entries)} configurations on {len(tables) + len(large)} tables, "
         f"budgets {', '.join(f'{seconds:g}' for seconds in plan.budgets)} s with {plan.workers} workers"
     )
-    return Learned(cases, names, made)
+    return Learned(cases, made)
 
 
 def _order(
@@ -103,10 +101,9 @@ def evaluated(tables: Sequence[TableReplay], entries: Mapping[str, PortfolioEntr
 def full_order(tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan) -> list[str]:
     """Return the cheapest entry, then a start, then the others by what each is worth alone.
 
-    The start is the plan's, or what `build` chooses.
-
-    The cheapest one costs next to nothing and gives a model at once, however busy the machine is. The start decides
-    what a short run finds. On few tables the ensemble's losses are too noisy to choose more of them one by one.
+    The start is the plan's, or what `build` chooses. The cheapest entry costs next to nothing and gives a model at
+    once, however busy the machine is. The start decides what a short run finds. On few tables the ensemble's losses are
+    too noisy to choose more of them one by one.
     """
 
     def cost(entry: str) -> float:

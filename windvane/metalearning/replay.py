@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from windvane.search.ensemble_selection import greedy_selection, max_candidates_
 
 AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 Stack = NDArray[np.floating[Any]]
-Select = Callable[[Stack, NDArray[Any], str], Floats]  # (m, v[, k]) predictions, target, metric -> weights (m,)
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,9 @@ def read_replays(path: Path, cache: Path, max_rows: int = 1000) -> list[TableRep
                 valid, test = targets["valid"], targets["test"]
             if cell.kind != "regression":
                 valid, test = valid.astype(np.int64), test.astype(np.int64)
+            valid, test = valid[kept_rows(len(valid), max_rows)], test[kept_rows(len(test), max_rows)]
             tables[cell.table] = TableReplay(
-                *(cell.table, cell.kind, cell.rows, cell.columns, cell.classes, metric),
-                *(valid[kept_rows(len(valid), max_rows)], test[kept_rows(len(test), max_rows)], cell.constant[metric]),
+                cell.table, cell.kind, cell.rows, cell.columns, cell.classes, metric, valid, test, cell.constant[metric]
             )
         curve = _read_curve(cell, folder, metric, max_rows)
         if curve is not None:
@@ -140,7 +139,7 @@ def _read_curve(cell: Cell, folder: Path, metric: str, max_rows: int) -> Learnin
 
 
 def _fractions(cell: Cell) -> Floats:
-    """Return how far each checkpoint was trained; where a file does not say so, its best iteration bounds it."""
+    """Return how far each checkpoint was trained; older files lack it, and the best iteration bounds it from below."""
     task = Task(cell.kind, cell.rows, cell.columns, cell.classes)  # type: ignore[arg-type]
     steps = TABLE_FAMILIES[cell.family].checkpoint_iterations(cell.config, task)
     bounds = [steps[min(bisect_left(steps, max(p["iterations"])), len(steps) - 1)] for p in cell.checkpoints]
@@ -209,9 +208,7 @@ def run_trials(order: Sequence[str], table: TableReplay, plan: RunPlan) -> list[
     return reached
 
 
-def blend_run(
-    reached: Sequence[tuple[str, int]], table: TableReplay, select: Select = greedy
-) -> tuple[Stack, Stack] | None:
+def blend_run(reached: Sequence[tuple[str, int]], table: TableReplay) -> tuple[Stack, Stack] | None:
     """Return the validation and test predictions of the ensemble of some checkpoints; None without any."""
     ranked = sorted(reached, key=lambda pair: table.curves[pair[0]].valid_loss[pair[1]])
     cap, seen, chosen = max_candidates_per_family(table.rows), dict[str, int](), []
@@ -224,13 +221,13 @@ def blend_run(
         return None
     valid = np.stack([table.curves[entry].valid[last] for entry, last in chosen])
     test = np.stack([table.curves[entry].test[last] for entry, last in chosen])
-    weights = select(valid, table.target, table.metric)
+    weights = greedy(valid, table.target, table.metric)
     return np.tensordot(weights, valid, axes=1), np.tensordot(weights, test, axes=1)
 
 
-def score_run(reached: Sequence[tuple[str, int]], table: TableReplay, select: Select = greedy) -> float:
+def score_run(reached: Sequence[tuple[str, int]], table: TableReplay) -> float:
     """Return the test loss of the ensemble of some checkpoints; of a constant prediction without any."""
-    blends = blend_run(reached, table, select)
+    blends = blend_run(reached, table)
     if blends is None:
         return table.constant
     return float(losses_of(blends[1][None], table.test_target, table.metric)[0])

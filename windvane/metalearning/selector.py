@@ -1,8 +1,8 @@
-"""Which policy suits a table, learned from what every policy came to on many others.
+"""Which policy suits a table, learned from the losses of every policy on many other tables.
 
-The selector of Auto-Sklearn 2.0 (Feurer et al., arXiv 2007.04074): for each pair of policies a random forest says from
-the size of a table which of the two is better there; the pairs vote. It is trained and asked offline only. What ships
-is `tabulate`'s table over a grid of sizes, which `windvane.search.strategy.policy` looks up.
+The selector of Auto-Sklearn 2.0 (Feurer et al., arXiv 2007.04074): for each pair of policies a random forest predicts
+from the size of a table which of the two is better there; the pairs vote. It is used offline only: what ships is the
+table of `tabulate` over a grid of sizes, which `windvane.search.strategy.policy` looks up.
 
 Notation: n tables, p policies.
 """
@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.base import clone
 
 from windvane.errors import InputError
 from windvane.runtime.columns.table import Floats, Integers
@@ -27,44 +25,20 @@ from windvane.search.strategy.policy import PolicyTable
 _SAME = 1e-9  # votes that differ by less are tied: probabilities carry rounding errors
 
 
-@dataclass(frozen=True)
-class PairForest:
-    """How the forest of a pair is grown: the parameters of scikit-learn."""
-
-    n_trees: int = 500
-    max_depth: int | None = None  # 0: no forest; a pair has the same answer for every table
-    min_samples_leaf: int = 1
-    min_samples_split: int = 2
-    max_features: int = 1
-    bootstrap: bool = False
-    soft: bool = False  # whether a vote is divided by the forest's probability; otherwise the winner has it whole
-
-    def estimator(self, seed: int) -> Any:
-        if self.max_depth == 0:
-            return DummyClassifier(strategy="prior")
-        return RandomForestClassifier(
-            n_estimators=self.n_trees,
-            max_depth=self.max_depth,
-            min_samples_leaf=self.min_samples_leaf,
-            min_samples_split=self.min_samples_split,
-            max_features=self.max_features,
-            bootstrap=self.bootstrap,
-            random_state=seed,
-        )
-
-
 class Selector:
-    """The forests of all pairs and the count of their votes.
+    """The classifiers of all pairs and the count of their votes.
 
-    `order` has the positions of the p policies, the most robust first. It decides what votes leave open, and its first
-    is chosen for a table with more rows, or more columns, than every table with at least as many of the other.
+    Each pair has a copy of `classifier`, such as a random forest of scikit-learn, with `seed` as its random state. A
+    `soft` vote is divided by the probability that it predicts; otherwise the winner has it whole. `order` has the
+    positions of the p policies, the most robust first. It decides what votes leave open, and its first is chosen for a
+    table with more rows, or more columns, than every table with at least as many of the other.
     """
 
     known_: Floats  # rows and columns of the tables it learned from, shape (n, 2)
     pairs_: dict[tuple[int, int], Any]  # the classifier of two positions; None where the two were always equal
 
-    def __init__(self, forest: PairForest, order: Sequence[int], seed: int = 0) -> None:
-        self.forest, self.order, self.seed = forest, tuple(order), seed
+    def __init__(self, classifier: Any, order: Sequence[int], *, soft: bool = False, seed: int = 0) -> None:
+        self.classifier, self.order, self.soft, self.seed = classifier, tuple(order), soft, seed
 
     def fit(self, sizes: Floats, losses: Floats, spans: Floats) -> Selector:
         n, p = losses.shape
@@ -82,11 +56,12 @@ class Selector:
         return self
 
     def _fit_pair(self, sizes: Floats, first: Floats, second: Floats, spans: Floats) -> Any:
-        says = first != second  # a table where both are equal says nothing
-        if not np.any(says):
+        differ = first != second
+        if not np.any(differ):
             return None
-        weight = np.abs(first - second)[says] / spans[says]
-        return self.forest.estimator(self.seed).fit(sizes[says], (first < second)[says], sample_weight=weight)
+        weight = np.abs(first - second)[differ] / spans[differ]
+        classifier = clone(self.classifier).set_params(random_state=self.seed)
+        return classifier.fit(sizes[differ], (first < second)[differ], sample_weight=weight)
 
     def wins(self, sizes: Floats) -> Floats:
         """Return the votes of every pair of policies."""
@@ -96,7 +71,7 @@ class Selector:
             vote = np.full(len(sizes), 0.5)  # (q,)
             if model is not None:
                 vote = model.predict_proba(sizes)[:, model.classes_].sum(axis=1)  # the column of True, if there is one
-            if not self.forest.soft:
+            if not self.soft:
                 vote = np.where(np.abs(vote - 0.5) < _SAME, 0.5, np.round(vote))
             found[:, i, j], found[:, j, i] = vote, 1 - vote
         return found

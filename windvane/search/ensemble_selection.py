@@ -27,7 +27,7 @@ from windvane.models.base_model import BaseFamily
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import PIXELS, Floats
 from windvane.runtime.conformal import Uncertainty
-from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
+from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
@@ -165,7 +165,7 @@ class EnsembleBuilder:
 
     def __init__(self, problem: Problem, directory: RunDirectory, size: int, max_seconds: float = float("inf")) -> None:
         self.problem, self.directory, self.size, self.max_seconds = problem, directory, size, max_seconds
-        self.counts_time = True  # False: the clock has no say unless the time would not suffice
+        self.counts_time = True  # False: candidates are left out only where the time is clearly too short
         self._task: Task = problem.task
         self._metric = problem.metric
         self._reference = reference_family(problem)
@@ -187,12 +187,12 @@ class EnsembleBuilder:
             (trial, self._read(trial.number, trial.checkpoint or "")) for trial in candidates(trials, self._task.n_rows)
         ]
         known = [(trial, single) for trial, single in pool if single is not None]
-        most_calls = self._max_metric_calls(known[0][1]) if known else 0.0
+        if not known:
+            return None
+        most_calls = self._max_metric_calls(known[0][1])
         if most_calls < self.size * len(known):
             known = known[: max(1, int(most_calls / self.size))]
         self._predictions = {(trial.number, trial.checkpoint or ""): single for trial, single in known}
-        if not known:
-            return None
         chosen = [trial for trial, _ in known]
         singles = np.stack([single for _, single in known])  # (m, v) or (m, v, k)
         if isinstance(self._metric.function, MeanOverTargets):
@@ -202,29 +202,37 @@ class EnsembleBuilder:
             shares = np.empty((len(chosen), 0))
             weights = self._select(singles, chosen)
             blend = np.tensordot(weights, singles, axes=1)  # (v,), (v, k) or (v, t)
-        temperature, decision_weights, costs, averages_roots = 1.0, None, None, False
+        ensemble = Ensemble(self._members(chosen, weights, shares), np.nan)
         if finish and self._task.is_classification:
-            if self._metric.name == "log_loss":
-                averages_roots = len(self._train_sizes) > 1 and self._task.n_rows >= MIN_ROOT_ROWS
-                temperature = fit_temperature(blend, self._loss)
-                blend = apply_temperature(blend, temperature)
-            elif self._metric.needs == "labels":
-                costs = fit_rank_costs(blend, self._metric, self._loss)
-                if costs is None:
-                    decision_weights = fit_decision_weights(blend, self._loss, self._spread, most_calls)
+            ensemble = self._with_decision(ensemble, blend, most_calls)
+        ensemble = replace(ensemble, loss=self._loss(ensemble.decision_values(ensemble.calibrate(blend))))
+        self.seconds = time.perf_counter() - started
+        return ensemble
+
+    def _members(self, trials: Sequence[Trial], weights: Floats, shares: Floats) -> tuple[Member, ...]:
+        """Return the members with a weight, largest first; each knows which of its fold models predict."""
         members = [
             Member(trial.number, trial.checkpoint or "", trial.family, float(weight), shares=tuple(of_targets))
-            for trial, weight, of_targets in zip(chosen, weights, shares.tolist(), strict=True)
+            for trial, weight, of_targets in zip(trials, weights, shares.tolist(), strict=True)
             if weight > 0
         ]
         members.sort(key=lambda member: (-member.weight, member.number))
         largest = [max(member.shares, default=member.weight) for member in members]  # for any target
         kept = allocate_fold_models(largest, self._train_sizes)
-        final_members = tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
-        ensemble = Ensemble(final_members, np.nan, temperature, decision_weights, costs, averages_roots=averages_roots)
-        ensemble = replace(ensemble, loss=self._loss(ensemble.decision_values(blend)))
-        self.seconds = time.perf_counter() - started
-        return ensemble
+        return tuple(replace(member, folds=folds) for member, folds in zip(members, kept, strict=True))
+
+    def _with_decision(self, ensemble: Ensemble, blend: Floats, most_calls: float) -> Ensemble:
+        """Add the temperature, for log loss, or for labels the costs or weights that decide for one."""
+        if self._metric.name == "log_loss":
+            averages_roots = len(self._train_sizes) > 1 and self._task.n_rows >= MIN_ROOT_ROWS
+            return replace(ensemble, temperature=fit_temperature(blend, self._loss), averages_roots=averages_roots)
+        if self._metric.needs != "labels":
+            return ensemble
+        costs = fit_rank_costs(blend, self._metric, self._loss)
+        if costs is not None:
+            return replace(ensemble, costs=costs)
+        weights = fit_decision_weights(blend, self._loss, self._spread, most_calls)
+        return replace(ensemble, decision_weights=weights)
 
     def blend(self, ensemble: Ensemble) -> Floats | None:
         """Blend the validation predictions of an ensemble, before its temperature; None if a member has none."""
@@ -298,7 +306,7 @@ class EnsembleBuilder:
     def _loss_of(
         self, target: NDArray[Any], blend: Floats, weight: Floats | None, loss: Callable[..., float] | None = None
     ) -> float:
-        """Loss of the metric, or another; infinite where the user's own one fails, of which its trial has told."""
+        """Return the loss by the metric, or by `loss`; infinite where the user's own metric fails."""
         try:
             return (loss or self._metric.loss)(target, blend, weight)
         except MetricError:

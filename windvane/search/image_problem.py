@@ -31,7 +31,7 @@ from windvane.data.images.summary import describe_skipped
 from windvane.data.splits import Fold, grouped_folds, hold_out
 from windvane.data.target import encode_target
 from windvane.data.task import Kind, Task
-from windvane.errors import InputError
+from windvane.errors import InputError, some_of
 from windvane.evaluation.metrics import get_metric
 from windvane.image_reader import ImageReader
 from windvane.models import IMAGE_FAMILIES
@@ -153,20 +153,18 @@ def prepare_image_problem(
     now = time.monotonic()
     deadline = max(started + COPIES_SHARE * budget, now + MIN_COPIES_SHARE * budget)
     has_time = now < started + COPIES_SHARE * budget
-    objects = None
-    if options.groups is None and has_time:
-        objects = find_object_groups(names, target, matrix, settings.seed)
-    clusters = find_duplicates([listing.items[i] for i in rows], checks, deadline)
-    alike, n_compared = find_copies_until([pixels[i] for i in places.tolist()], deadline)
-    by_group = np.arange(len(rows)) if objects is None else objects.groups
+    objects, by_group = None, np.arange(len(rows))
     if options.groups is not None:
         by_group = group_images(options.groups, listing)[rows]
+    elif has_time:
+        objects = find_object_groups(names, target, matrix, settings.seed)
+        by_group = by_group if objects is None else objects.groups
+    clusters = find_duplicates([listing.items[i] for i in rows], checks, deadline)
+    alike, n_compared = find_copies_until([pixels[i] for i in places.tolist()], deadline)
     together = keep_together(by_group, [*clusters, *alike])
     given = np.array([listing.splits[i] == "valid" for i in rows])
-    is_joined = len(np.unique(together)) < len(together)
-    folds, policy = _make_folds(target, together, given, settings, options.valid, is_joined)
-    images = ImageColumn(pixels, places.astype(np.int64), views)
-    table = Table(matrix, matrix.shape[1], images=images)
+    folds, policy = _make_folds(target, together, given, settings, options.valid)
+    table = Table(matrix, matrix.shape[1], images=ImageColumn(pixels, places.astype(np.int64), views))
     reader = ImageReader(
         size=pixels.shape[1],
         views=views,
@@ -267,7 +265,7 @@ def _unreadable(skipped: Sequence[Skipped]) -> InputError:
 
 @dataclass(frozen=True)
 class _ImageFeatures:
-    """The features of the first m images, and what to say of them."""
+    """The features of the first m images."""
 
     matrix: Floats  # (m, q)
     views: tuple[FeatureView, ...]
@@ -326,17 +324,18 @@ def feature_schema(views: Sequence[FeatureView]) -> Schema:
 
 
 def labelled_tests(listing: ImageListing) -> tuple[list[int], list[str]]:
-    """Return the positions of the test images that can be scored, and what to say of the others."""
+    """Return the positions of the test images that can be scored, and warnings about the others."""
     known = {str(label) for label, split in zip(listing.labels, listing.splits, strict=True) if split != "test"}
     tests = [i for i, split in enumerate(listing.splits) if split == "test" and _is_label(listing.labels[i])]
     unknown = [i for i in tests if str(listing.labels[i]) not in known]
     if not unknown:
         return tests, []
     names = sorted({str(listing.labels[i]) for i in unknown})
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    words = f"{len(unknown):,} of {len(tests):,} test images are of classes without a training image, and are left out "
-    words += f"of the test score: {', '.join(names[:5])}{more}."
-    return [i for i in tests if str(listing.labels[i]) in known], [words]
+    warning = (
+        f"{len(unknown):,} of {len(tests):,} test images are of classes without a training image, and are left out of "
+        f"the test score: {some_of(names, 5)}."
+    )
+    return [i for i in tests if str(listing.labels[i]) in known], [warning]
 
 
 def _is_label(label: Any) -> bool:
@@ -371,52 +370,46 @@ def _create_pixels(items: Sequence[Item], folder: Path, deadline: float) -> np.m
 
 
 def _make_folds(
-    target: Integers,
-    together: Integers,
-    given: NDArray[np.bool_],
-    settings: Settings,
-    valid: float | None,
-    alike: bool,
+    target: Integers, together: Integers, given: NDArray[np.bool_], settings: Settings, valid: float | None
 ) -> tuple[list[Fold], Policy]:
     """Choose the validation rows: those that were given, a share, or folds."""
-    stay = "; images of a group, and those that look the same, stay on one side" if alike else ""
     if given.any():
         if valid is not None:
             raise InputError(f"valid={valid!r} is given, but the images have a validation split. Allowed: None.")
-        return [Fold(np.flatnonzero(~given), np.flatnonzero(given))], make_policy(
-            "holdout", "the validation split given"
-        )
-    wanted = settings.policy if valid is None else "holdout"
-    names = [wanted]
-    if wanted == "auto":
+        fold = Fold(np.flatnonzero(~given), np.flatnonzero(given))
+        return [fold], make_policy("holdout", "the validation split given")
+    names = [settings.policy if valid is None else "holdout"]
+    if names == ["auto"]:
         seconds = settings.time_budget * settings.n_jobs if settings.n_trials is None else np.inf
         fitting = [one for one, most, cost in FOLD_RULES if len(target) <= most and cost * len(target) <= seconds]
         names = [*fitting, "holdout"]
-    for name in names:
-        try:
-            return _folds_of(name, target, together, settings.seed, valid, stay)
-        except InputError as error:  # too few images of a class: fewer folds may do
-            if name == names[-1]:
-                n_classes = len(np.unique(target))
-                raise InputError(
-                    f"{len(target):,} images of {n_classes} classes, in {len(np.unique(together)):,} groups that stay "
-                    f"together, are too few to validate by {name}: {error} Allowed: several images of each class."
-                ) from error
-    raise AssertionError(names)
+    for name in names[:-1]:
+        with suppress(InputError):  # too few images of a class: fewer folds may do
+            return _split(name, target, together, settings.seed, valid)
+    try:
+        return _split(names[-1], target, together, settings.seed, valid)
+    except InputError as error:
+        raise InputError(
+            f"{len(target):,} images of {len(np.unique(target))} classes, in {len(np.unique(together)):,} groups that "
+            f"stay together, are too few to validate by {names[-1]}: {error} Allowed: several images of each class."
+        ) from error
 
 
-def _folds_of(
-    name: str, target: Integers, together: Integers, seed: int, valid: float | None, stay: str
+def _split(
+    name: str, target: Integers, together: Integers, seed: int, valid: float | None
 ) -> tuple[list[Fold], Policy]:
-    """Split by a policy; raises InputError if there are too few images."""
-    policy = make_policy(name, "")
-    if policy.n_folds == 1:
-        share = valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / len(target)))
-        fold = hold_out(target, share, seed=seed, groups=together)
-        reason = f"{len(fold.validation):,} of {len(target):,} images validate{stay}"
-        return [fold], make_policy(name, reason)
-    reason = f"{len(target):,} images are few, and the budget carries the folds{stay}"
-    return grouped_folds(target, together, policy.n_folds, seed=seed), make_policy(name, reason)
+    """Split by the policy of a name; raises InputError if there are too few images."""
+    n_images, n_folds = len(target), make_policy(name, "").n_folds
+    if n_folds == 1:
+        share = valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / n_images))
+        folds = [hold_out(target, share, seed=seed, groups=together)]
+        reason = f"{len(folds[0].validation):,} of {n_images:,} images validate"
+    else:
+        folds = grouped_folds(target, together, n_folds, seed=seed)
+        reason = f"{n_images:,} images are few, and the budget carries the folds"
+    if len(np.unique(together)) < n_images:
+        reason += "; images of a group, and those that look the same, stay on one side"
+    return folds, make_policy(name, reason)
 
 
 def _warnings_about_splits(
@@ -426,7 +419,7 @@ def _warnings_about_splits(
     names: Sequence[str],
     tests: Sequence[str],
 ) -> list[str]:
-    """Say which images were taken for one object, and which splits of the user share objects."""
+    """Return warnings about images that were taken for one object, and about splits of the user that share objects."""
     found = []
     if objects is not None and not given.any():
         found.append(
@@ -464,5 +457,5 @@ def _warnings(skipped: Sequence[Skipped], n_late: int, target: Integers, classes
     counts = np.bincount(target, minlength=len(classes))
     rare = [str(classes[i]) for i in np.flatnonzero(counts < 2)]
     if rare:
-        found.append(f"One image only of {', '.join(rare[:5])}: it trains, and nothing validates it.")
+        found.append(f"One image only of {some_of(rare, 5)}: it trains, and nothing validates it.")
     return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from windvane.models.base import TrainingContext
 from windvane.models.targets.multi_target import for_task
 from windvane.persistence import Predictor
 from windvane.runtime.columns.table import Floats, Integers, Table
+from windvane.runtime.models.fitted import Fitted
 from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
 
@@ -37,43 +38,33 @@ def out_of_fold(
         problem.weight_of(rows),
         np.repeat(np.arange(len(problem.folds)), [len(fold.validation) for fold in problem.folds]),
         ensemble,
-        _OutOfFoldPredictor.of(predictor, problem, directory) if can_predict else None,
+        _predict_by_fold(predictor, problem, directory) if can_predict else None,
     )
 
 
-@dataclass(frozen=True)
-class _OutOfFoldPredictor:
-    """Predicts each row with the models of its fold, which did not train on it."""
+def _predict_by_fold(
+    predictor: Predictor, problem: Problem, directory: RunDirectory
+) -> Callable[[Table, Integers | None], Floats] | None:
+    """Return a function that predicts each row with the models of its fold, which did not train on it.
 
-    predictor: Predictor  # with the models of all folds
-
-    @classmethod
-    def of(cls, predictor: Predictor, problem: Problem, directory: RunDirectory) -> Self | None:
-        """Load the models of all folds; None if other models predict (after a refit) or a family is the user's."""
-        members = predictor.ensemble.members
-        checkpoints = [directory.checkpoint(member.number, member.checkpoint) for member in members]
-        as_searched = all(
-            folder.parent == checkpoint
-            for folders, checkpoint in zip(predictor.folders, checkpoints, strict=True)
-            for folder in folders
-        )
-        if not as_searched or any(member.family not in FAMILIES for member in members):
+    None if other models predict (after a refit) or a family is the user's.
+    """
+    folds_of_members: list[list[Fitted]] = []  # the models of all folds
+    context = TrainingContext(problem.task, 0)
+    for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
+        checkpoint = directory.checkpoint(member.number, member.checkpoint)
+        if member.family not in FAMILIES or any(folder.parent != checkpoint for folder in folders):
             return None
-        context, folds = TrainingContext(problem.task, 0), range(len(problem.folds))
-        models = [
-            [
-                for_task(FAMILIES[member.family], problem.task).load(checkpoint / f"fold_{fold}", context)
-                for fold in folds
-            ]
-            for member, checkpoint in zip(members, checkpoints, strict=True)
-        ]
-        return cls(replace(predictor, models=models))
+        family = for_task(FAMILIES[member.family], problem.task)
+        folds_of_members.append([family.load(checkpoint / f"fold_{i}", context) for i in range(len(problem.folds))])
 
-    def __call__(self, table: Table, fold_of: Integers | None) -> Floats:  # (n, k), (n,) or (n, t)
+    def predict(table: Table, fold_of: Integers | None) -> Floats:  # (n, k), (n,) or (n, t)
         assert fold_of is not None
-        prediction = np.empty(self.predictor.raw_shape(table.n_rows))
+        prediction = np.empty(predictor.raw_shape(table.n_rows))
         for fold in np.unique(fold_of):
             rows = np.flatnonzero(fold_of == fold)
-            one = replace(self.predictor, models=[[models[fold]] for models in self.predictor.models])
-            prediction[rows] = one.predict_raw(table.take(rows))
+            of_fold = replace(predictor, models=[[models[fold]] for models in folds_of_members])
+            prediction[rows] = of_fold.predict_raw(table.take(rows))
         return prediction
+
+    return predict

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -47,15 +45,16 @@ from windvane.runtime.columns.lag_features import LagFeatures
 from windvane.runtime.columns.schema import CARRIED, GROUPING, IDENTIFIER, IGNORED, ORDERING, Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.labels import labels_to_json
-from windvane.runtime.serialization import writing
+from windvane.runtime.serialization import DAMAGE
 from windvane.runtime.targets import Targets
+from windvane.search.run.replace_folder import replace_folder
 from windvane.search.strategy.policy import Policy, make_policy, select_policy
 from windvane.settings import Settings
 
 if TYPE_CHECKING:
     from windvane.image_reader import ImageReader
 
-# Why the columns that an argument names are not learned from.
+# The reason for leaving out the columns that an argument names.
 LEFT_OUT = {"ignore": IGNORED, "id_columns": CARRIED, "groups": GROUPING, "time": ORDERING}
 FAMILY_METHODS = ("name", "supports", "search_space", "checkpoint_iterations", "create_model", "load")
 
@@ -134,29 +133,19 @@ class Problem:
 
     def write(self, folder: Path) -> None:
         """Write all but the metric, which the session sends, whole or not at all; DiskError if the disk is full."""
-        temporary = folder.with_name(folder.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            with writing(folder, "The data of the run do not fit there; no trial was begun."):
-                temporary.mkdir(parents=True)
-                self._write(temporary)
-                os.replace(temporary, folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-
-    def _write(self, folder: Path) -> None:
-        write_table(self.table, folder)
-        np.save(folder / "target.npy", self.target)
-        if self.weight is not None:
-            np.save(folder / "weight.npy", self.weight)
+        shutil.rmtree(folder, ignore_errors=True)  # there may be no room for both
         arrays: dict[str, Any] = {}
         for i, fold in enumerate(self.folds):
             arrays[f"train_{i}"], arrays[f"valid_{i}"] = fold.train, fold.validation
-        np.savez(folder / "folds.npz", **arrays)
         task = {**self.task.to_json(), "seed": self.seed, "refits": self.refits}
-        (folder / "task.json").write_text(json.dumps(task))
+        safe = "The data of the run do not fit there; no trial was begun."
+        with replace_folder(folder, f"{folder.name}.tmp", safe) as temporary:
+            write_table(self.table, temporary)
+            np.save(temporary / "target.npy", self.target)
+            if self.weight is not None:
+                np.save(temporary / "weight.npy", self.weight)
+            np.savez(temporary / "folds.npz", **arrays)
+            (temporary / "task.json").write_text(json.dumps(task))
 
     @classmethod
     def read(cls, folder: Path, metric: Metric) -> Problem:
@@ -178,7 +167,7 @@ class Problem:
                 seed=seed,
                 refits=refits,
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise RunError(f"The data of the run in {folder.parent} cannot be read: {error}") from error
 
 
@@ -235,13 +224,11 @@ def prepare_problem(
     """
     chosen = choose_families(families)
     frame = to_frame(X)
-    reordered = order_notes(X, {"y": y, "groups": groups, "time": time, "sample_weight": sample_weight})
+    warnings = order_notes(X, {"y": y, "groups": groups, "time": time, "sample_weight": sample_weight})
     target_name = name_of_target(y)
     named = {name: given for name, given in (("groups", groups), ("time", time)) if isinstance(given, str)}
-    groups, time = (
-        _column(frame, named[name], name) if name in named else given
-        for name, given in (("groups", groups), ("time", time))
-    )
+    groups = _column(frame, groups, "groups") if "groups" in named else groups
+    time = _column(frame, time, "time") if "time" in named else time
     frame, y, by, weight = _leave_out_weightless(frame, y, SplitOptions(groups, time, split), sample_weight)
     target, classes, targets = _encode(y, goal, positive_class, int(frame.shape[0]))
     features: LagFeatures | None = None
@@ -278,11 +265,10 @@ def prepare_problem(
     n_targets = 1 if targets is None else len(targets)
     ordered = classes is not None and ordered_categories(y) is not None
     task = Task(kind, len(target), table.n_columns, n_classes, n_targets, ordered=ordered)
-    positive, why = (
-        (None, "")
-        if classes is None
-        else choose_positive(positive_class, classes, target, earlier=earlier_positive_class)
-    )
+    positive: int | None = None
+    why = ""
+    if classes is not None:
+        positive, why = choose_positive(positive_class, classes, target, earlier=earlier_positive_class)
     resolved = get_metric(metric, task, classes, positive)
     log_link = kind == "regression" and rewards_mean(resolved) and bool((target >= 0).all())
     task = replace(task, quantile=quantile_level(resolved), log_link=log_link)
@@ -290,38 +276,34 @@ def prepare_problem(
     policy = _choose_policy(settings, task)
     labels = None if classes is None else classes.tolist()
     strata = target if targets is None else strata_of(target)
-    folds, notes = make_folds(strata, policy.n_folds, seed=settings.seed, by=by, classes=labels)
+    folds, moved = make_folds(strata, policy.n_folds, seed=settings.seed, by=by, classes=labels)
     if by.splitter is not None:
         reason = describe_split(by.splitter) if isinstance(by.splitter, TimeSplit) else "the splitter that was given"
         policy = Policy(policy.name, len(folds), policy.halving, reason)
-    flattering = None
+    warnings += doubts(schema)
+    if by.time is None:  # in the order of time there are trends, and later rows are not predicted by their number
+        warnings += identifier_doubts(kept_identifiers)
     if by.time is None and by.splitter is None and by.groups is None and targets is None:
         flattering = random_folds_flatter(schema, table, target, task, resolved)
-    problem = Problem(task, resolved, table, target, weight, tuple(folds), settings.seed)
-    form = written_form(y) if goal == "regression" and targets is None else None
+        warnings += [] if flattering is None else [flattering]
+    warnings += moved
+    notes = []
+    if classes is not None and resolved.positive is not None and resolved.uses_positive:
+        notes.append(f"{resolved.name}: the positive class is {classes.tolist()[resolved.positive]!r} ({why}).")
     if features is not None:
         schema = keep_last(replace(schema, lags=features))
+        notes.append(describe_lags(features))
+    form = written_form(y) if goal == "regression" and targets is None else None
+    if form is not None:
+        notes.append(f"The target is read as numbers written like {form}.")
     return PreparedProblem(
-        problem,
+        Problem(task, resolved, table, target, weight, tuple(folds), settings.seed),
         schema,
         classes,
         policy,
         supported_families(chosen, task, table),
-        # Rows in the order of time have trends, and validation on later rows is not deceived by the number of a row.
-        warnings=(
-            *reordered,
-            *doubts(schema),
-            *(identifier_doubts(kept_identifiers) if by.time is None else ()),
-            *([] if flattering is None else [flattering]),
-            *notes,
-        ),
-        notes=(
-            *_positive_notes(resolved, classes, why),
-            *([] if features is None else [describe_lags(features)]),
-            *([] if form is None else [f"The target is read as numbers written like {form}."]),
-            *reading_notes(schema),
-            *dropped_notes(schema),
-        ),
+        tuple(warnings),
+        (*notes, *reading_notes(schema), *dropped_notes(schema)),
         targets=targets,
     )
 
@@ -353,9 +335,8 @@ def _encode(
     y: Any, goal: TaskType, positive_class: Any, n_rows: int
 ) -> tuple[NDArray[Any], NDArray[Any] | None, Targets | None]:
     """Return codes or numbers of one or several targets, and the classes of one or what describes several."""
-    targets: Targets | None = None
-    target: NDArray[Any]
     classes: NDArray[Any] | None = None
+    targets: Targets | None = None
     if are_several(y):
         target, targets = encode_targets(y, goal, positive=positive_class)
     else:
@@ -386,7 +367,7 @@ def leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
 def leave_out_identifiers(
     schema: Schema, found: Sequence[str], table: Table, target: NDArray[Any], n_classes: int
 ) -> tuple[Schema, list[str]]:
-    """Drop those of the columns found that are of no use on rows that were not learned from; also name the rest."""
+    """Drop the columns out of `found` that do not help to predict new rows; also return the names of the others."""
     useless = useless_columns(found, schema, table, target, n_classes)
     if useless and all(column.kind == "dropped" or column.name in useless for column in schema.columns):
         return schema, []  # nothing else could be learned from
@@ -395,19 +376,12 @@ def leave_out_identifiers(
 
 
 def identifier_doubts(names: Sequence[str]) -> list[str]:
-    """Say which columns look like identifiers and are learned from all the same."""
+    """Return a warning for each column that looks like an identifier and yet is learned from."""
     return [
         f"Column {name!r} looks like an identifier, but predicts the target, as the number of a row does in a sorted "
         "table. It is learned from; ignore= (--ignore) leaves it out."
         for name in names
     ]
-
-
-def _positive_notes(metric: Metric, classes: NDArray[Any] | None, why: str) -> list[str]:
-    """Say which class is the positive one where the metric depends on it."""
-    if classes is None or metric.positive is None or not metric.uses_positive:
-        return []
-    return [f"{metric.name}: the positive class is {classes.tolist()[metric.positive]!r} ({why})."]
 
 
 def check_test_rows(prepared: PreparedProblem, X_test: Any, y_test: Any, owner: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from windvane.models.targets.multi_target import for_task
 from windvane.persistence import Predictor
 from windvane.runtime.columns.table import Floats, Table
 from windvane.search.problem import Problem
+from windvane.search.run.replace_folder import replace_folder
 from windvane.search.trial import Trial
 
 MAX_STOPPING_ROWS = 2_000
@@ -36,21 +36,19 @@ def refit_ensemble(
     predictor: Predictor, trials: Sequence[Trial], families: Mapping[str, Family], train: DataSplit, folder: Path
 ) -> Predictor:
     """Return the ensemble with one model a member, in `folder`, trained for the mean of its folds' iterations."""
-    temporary = folder.with_name(folder.name + ".temporary")
-    shutil.rmtree(temporary, ignore_errors=True)
     trial_of = {trial.number: trial for trial in trials}
     members = predictor.ensemble.members
     names = [f"{member.number:05d}/fold_0" for member in members]
     trained: list[tuple[Family, TrainingContext]] = []
-    for member, name in zip(members, names, strict=True):
-        trial = trial_of[member.number]
-        family, context = for_task(families[member.family], predictor.task), TrainingContext(predictor.task, trial.seed)
-        model = train_on_all(family, trial.config, train, _mean_best_iteration(trial), context)
-        (temporary / name).mkdir(parents=True)
-        model.save(temporary / name)
-        trained.append((family, context))
-    shutil.rmtree(folder, ignore_errors=True)  # only now that all went well
-    temporary.rename(folder)
+    with replace_folder(folder, f"{folder.name}.temporary", "The ensemble is as it was.") as temporary:
+        for member, name in zip(members, names, strict=True):
+            trial = trial_of[member.number]
+            family = for_task(families[member.family], predictor.task)
+            context = TrainingContext(predictor.task, trial.seed)
+            model = train_on_all(family, trial.config, train, _mean_best_iteration(trial), context)
+            (temporary / name).mkdir(parents=True)
+            model.save(temporary / name)
+            trained.append((family, context))
     models = [[family.load(folder / name, context)] for (family, context), name in zip(trained, names, strict=True)]
     ensemble = replace(predictor.ensemble, members=tuple(replace(member, folds=()) for member in members))
     return replace(predictor, ensemble=ensemble, models=models, folders=[[folder / name] for name in names])

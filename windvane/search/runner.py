@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from windvane import persistence
 from windvane.errors import DiskError, MetricError, NoModelError, RunError, RunMismatchError, warn_user
@@ -20,6 +20,7 @@ from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_from_json, labels_to_json
 from windvane.runtime.predictor import check_predictor, classes_from_json
 from windvane.runtime.serialization import temporary_folder
+from windvane.runtime.targets import Targets
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.problem import (
     ImageSource,
@@ -84,7 +85,7 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
     problem = prepared.problem
     images = prepared.images
     identity = {
-        **_data_identity(prepared),
+        **_data_identity(problem, prepared.schema, prepared.classes, prepared.targets),
         "metric": problem.metric.name,
         "positive_class": problem.metric.positive,
         "policy": prepared.policy.name,
@@ -99,11 +100,11 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
             manifest = persistence.build_manifest(
                 estimator, problem.task, prepared.schema, prepared.classes, problem.metric, own_metric, prepared.targets
             )
-            more: dict[str, Any] = {"kind": "run", "policy": asdict(prepared.policy)}
-            more |= {"families": list(prepared.families)}
+            manifest |= {**identity, "policy": asdict(prepared.policy), "families": list(prepared.families)}
+            manifest["kind"] = "run"
             if images is not None:
-                more |= {"images": images.reader.to_json(), "source": images.digest}
-            directory.create({**manifest, **identity, **more})
+                manifest |= {"images": images.reader.to_json(), "source": images.digest}
+            directory.create(manifest)
         if not _are_data_whole(directory, prepared):
             if images is not None:
                 directory.write_images(images.reader.folder, images.names)
@@ -116,12 +117,13 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
     return directory
 
 
-def _data_identity(prepared: PreparedProblem) -> dict[str, str]:
+def _data_identity(
+    problem: Problem, schema: Schema, classes: NDArray[Any] | None, targets: Targets | None
+) -> dict[str, str]:
     """Return the digests of a run's data and of its folds."""
-    problem = prepared.problem
-    labels = None if prepared.classes is None else labels_to_json(prepared.classes)["values"]
-    labels = labels if prepared.targets is None else prepared.targets.to_json()
-    terms = [prepared.schema.to_json(), labels, *(["ordered"] if problem.task.ordered else [])]
+    labels: Any = None if classes is None else labels_to_json(classes)["values"]
+    labels = labels if targets is None else targets.to_json()
+    terms = [schema.to_json(), labels, *(["ordered"] if problem.task.ordered else [])]
     return {
         "data": problem.fingerprint(terms),
         "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
@@ -130,24 +132,20 @@ def _data_identity(prepared: PreparedProblem) -> dict[str, str]:
 
 def _are_data_whole(directory: RunDirectory, prepared: PreparedProblem) -> bool:
     """Whether the data on disk are those of the problem, every bit."""
-    if not directory.data.exists():
-        return False
+    problem, names = prepared.problem, (prepared.schema, prepared.classes, prepared.targets)
     try:
-        on_disk = replace(prepared, problem=Problem.read(directory.data, prepared.problem.metric))
+        on_disk = Problem.read(directory.data, problem.metric)
     except RunError:
         return False
-    same_task = (on_disk.problem.task, on_disk.problem.seed) == (prepared.problem.task, prepared.problem.seed)
-    return same_task and _data_identity(on_disk) == _data_identity(prepared)
+    same_task = (on_disk.task, on_disk.seed) == (problem.task, problem.seed)
+    return same_task and _data_identity(on_disk, *names) == _data_identity(problem, *names)
 
 
 def _read_data(directory: RunDirectory, manifest: Mapping[str, Any], metric: Metric) -> Problem:
     """Read the data of a run; raises RunError if one bit is not as it was when the run began."""
     problem = Problem.read(directory.data, metric)
     schema, classes = Schema.from_json(manifest["schema"]), classes_from_json(manifest["classes"])
-    targets = persistence.read_targets(manifest)
-    identity = _data_identity(
-        PreparedProblem(problem, schema, classes, Policy(**manifest["policy"]), {}, targets=targets)
-    )
+    identity = _data_identity(problem, schema, classes, persistence.read_targets(manifest))
     same_task = (problem.task.to_json(), problem.seed) == (manifest["task"], manifest["seed"])
     if not same_task or any(manifest.get(key) != value for key, value in identity.items()):
         raise RunError(
@@ -236,8 +234,6 @@ def run_search(
     # Networks and linear models on features learn from all images from the start.
     first_rows = None if prepared.images is not None else problem.initial_sample_size(INITIAL_CELLS)
     rungs = make_rungs(n_train, prepared.policy.halving, first_rows)
-    # With a trial limit there is no clock.
-    max_ensemble_seconds = 0.02 * settings.time_budget if settings.n_trials is None else np.inf
 
     def open_models(ensemble: Ensemble) -> Predictor:
         threads = min(settings.n_jobs, available_cores())
@@ -248,7 +244,7 @@ def run_search(
             problem.task, prepared.families, history, portfolio, rungs, seed=settings.seed, n_trials=settings.n_trials
         ),
         pool,
-        EnsembleBuilder(problem, directory, settings.ensemble_size, max_ensemble_seconds),
+        EnsembleBuilder(problem, directory, settings.ensemble_size, 0.02 * settings.time_budget),
         Budget(started, settings.time_budget, earlier, slowdown),
         callbacks=callbacks,
         listener=listener,
@@ -293,7 +289,7 @@ def run_search(
 
 
 def _no_model_error(trials: Sequence[Trial], error: str, seconds: float) -> NoModelError:
-    """Say why a search has no model: `error` of the run itself, or what the trials failed of."""
+    """Return the error of a search without a model: `error` of the run itself, or the failures of the trials."""
     reasons = error or describe_failures(trials)
     failed = [trial.error or "" for trial in trials if not trial.usable]
     if failed and all(one.startswith(MetricError.__name__) for one in failed):

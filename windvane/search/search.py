@@ -27,16 +27,16 @@ from windvane.search.workers.pool import WorkerPool
 from windvane.stop_signals import NEVER, StopRequest
 
 TICK_SECONDS = 0.2
-SECONDS_FOR_OPENING = 0.3  # of the grace that are left for opening the models
+SECONDS_FOR_OPENING = 0.3  # of the grace, kept for opening the models
 # Seconds of a core for the end: workers die, the ensemble is built, evaluated and written.
 ENDING_CORE_SECONDS = 0.15
-OPENING_MARGIN = 1.5  # of the time that opening the models of an interim ensemble took
+OPENING_MARGIN = 1.5  # times the seconds that opening the models of an interim ensemble took
 MAX_RESERVE = 0.12  # of the budget, kept back for the end
 MAX_MEASURED_RESERVE = 0.2  # the same where it was measured that the end takes so long
-# Of the budget that a trial may take; the `budget_fraction` of a family says otherwise for new ones.
+# Of the budget that a trial may take; the `budget_fraction` of a family replaces that of new trials.
 NEW_TRIAL_FRACTION, RESUMED_TRIAL_FRACTION = 0.3, 0.6
-# The model that this process trains where no worker has sent one in time: so many seconds after the start, or after
-# this share of the budget; at once where a second of a core takes so long that workers will be late.
+# Where no worker has sent a model after so many seconds or this share of the budget, this process trains one itself;
+# at once where a second of a core takes more than BUSY seconds, so that workers will be late.
 FIRST_MODEL_SECONDS, FIRST_MODEL_SHARE, BUSY = 25.0, 0.8, 3.0
 MIN_SMALL_ROWS, MAX_SMALL_ROWS, MIN_SMALL_CELLS = 100, 1_000, 50_000  # a cell: one row of one column for one output
 # What it may take of the budget; the seconds of a core that its libraries and each cell take.
@@ -47,7 +47,7 @@ Callback = Callable[[Trial], object]
 
 
 class SearchListener:
-    """Is told what a search does; a progress display overrides what it shows."""
+    """Receives the events of a search; a progress display overrides those that it shows."""
 
     def start(self, budget_seconds: float, n_workers: int, metric: Metric) -> None:
         """Called when the search begins."""
@@ -109,7 +109,7 @@ class Search:
         self._opened: set[str] = set()  # families whose models were opened once
 
     def run(self) -> Ensemble | None:
-        """Search until the time or the trials end, a callback says so, or Ctrl-C; None if no trial is usable."""
+        """Search until the time or the trials end, a callback returns True, or Ctrl-C; None if no trial is usable."""
         try:
             while not self._is_finished():
                 if self.writer.error is not None:
@@ -158,7 +158,8 @@ class Search:
     def seconds_left(self) -> float:
         """Seconds left to search. The grace of a budget is used only while there is no model at all."""
         # Kept back for the end of the workers, for the last ensemble and for opening its models.
-        measured = 2 * self.builder.seconds + OPENING_MARGIN * self.opening_seconds + self._ending_delay
+        delay = ENDING_CORE_SECONDS * (self.budget.slowdown - 1.0)  # beyond what the end takes on an idle core
+        measured = 2 * self.builder.seconds + OPENING_MARGIN * self.opening_seconds + delay
         fixed = 0.15 + 0.003 * self.budget.seconds + self.pool.closing_seconds
         reserve = min(MAX_RESERVE * self.budget.seconds, measured + fixed)
         reserve = max(reserve, min(MAX_MEASURED_RESERVE * self.budget.seconds, measured)) + self.kept_seconds
@@ -167,11 +168,6 @@ class Search:
             return seconds
         grace = max(2.0, 0.05 * self.budget.seconds) - SECONDS_FOR_OPENING - self.pool.closing_seconds
         return seconds + max(0.0, grace)
-
-    @property
-    def _ending_delay(self) -> float:
-        """Seconds that the end takes longer than on an idle core."""
-        return ENDING_CORE_SECONDS * (self.budget.slowdown - 1.0)
 
     @property
     def _has_model(self) -> bool:
@@ -187,10 +183,9 @@ class Search:
     @property
     def _ran_out_of_time(self) -> bool:
         """Whether there is no model because the time ended, and not because each one failed."""
-        failures = ("failed", "crashed", "out_of_memory")
-        ended = [trial.status for trial in self.history.records]
-        in_vain = bool(ended) and all(status in failures for status in ended)
-        return not (self._has_model or in_vain or self.error or self.interrupted or self._stopped)
+        ended = {trial.status for trial in self.history.records}
+        all_failed = bool(ended) and ended <= {"failed", "crashed", "out_of_memory"}
+        return not (self._has_model or all_failed or self.error or self.interrupted or self._stopped)
 
     @property
     def _has_clock(self) -> bool:
@@ -209,18 +204,21 @@ class Search:
             trial = self.scheduler.next_trial(self.pool.running, self.seconds_left)
             if trial is None:
                 return
-            seconds = np.inf
-            if self._has_clock:
-                # No trial may take the whole of a budget; a resumed one has proved its worth.
-                fraction = max(
-                    getattr(self.scheduler.families[trial.family], "budget_fraction", NEW_TRIAL_FRACTION),
-                    0.0 if trial.number == self.scheduler.next_number else RESUMED_TRIAL_FRACTION,
-                )
-                seconds = max(MIN_TRIAL_SECONDS, min(self.seconds_left * 0.97 - 0.2, fraction * self.budget.seconds))
-            self.pool.submit(replace(trial, status="running"), seconds, grace=1.0 + 0.05 * self.budget.seconds)
+            seconds, grace = self._seconds_for(trial), 1.0 + 0.05 * self.budget.seconds
+            self.pool.submit(replace(trial, status="running"), seconds, grace)
             self.scheduler.register(trial)
             self._started.setdefault(trial.number, self.budget.now())
             self._announce()
+
+    def _seconds_for(self, trial: Trial) -> float:
+        """Return the seconds that a trial may take, never the whole budget; infinity where there is no clock."""
+        if not self._has_clock:
+            return np.inf
+        family = self.scheduler.families[trial.family]
+        fraction = float(getattr(family, "budget_fraction", NEW_TRIAL_FRACTION))
+        if trial.number != self.scheduler.next_number:  # a resumed one has proved its worth
+            fraction = max(fraction, RESUMED_TRIAL_FRACTION)
+        return max(MIN_TRIAL_SECONDS, min(self.seconds_left * 0.97 - 0.2, fraction * self.budget.seconds))
 
     def _on_trial(self, trial: Trial, *, finished: bool) -> None:
         trial = replace(trial, started=self._started.get(trial.number, 0.0), ended=self.budget.now())
@@ -284,31 +282,33 @@ class Search:
 
     def _train_small_model(self) -> None:
         """Train a linear model on a few rows in this process: any real model is better than a constant."""
-        problem = self.builder.problem
-        if "linear" in self.scheduler.families and not problem.table.texts and self._has_clock:
-            n_columns = max(1, problem.table.n_columns + sum(problem.table.cardinalities))
-            seconds = max(0.0, min(SMALL_SHARE * self.budget.seconds, self.seconds_left))
-            n_cells = (seconds / self.budget.slowdown - SMALL_CORE_SECONDS) / CELL_CORE_SECONDS
-            n_rows = max(MIN_SMALL_CELLS, n_cells) / (n_columns * problem.task.n_outputs)
-            n_rows = int(np.clip(n_rows, MIN_SMALL_ROWS, MAX_SMALL_ROWS))
-            deadline = time.monotonic() + max(seconds, MIN_TRIAL_SECONDS)
-            config = self.scheduler.first_config("linear")
-            self._train_here(self.scheduler.families["linear"], config, n_rows, deadline)
+        task, table = self.builder.problem.task, self.builder.problem.table
+        family = self.scheduler.families.get("linear")
+        if family is None or table.texts:
+            return
+        n_columns = max(1, table.n_columns + sum(table.cardinalities))
+        seconds = max(0.0, min(SMALL_SHARE * self.budget.seconds, self.seconds_left))
+        n_cells = (seconds / self.budget.slowdown - SMALL_CORE_SECONDS) / CELL_CORE_SECONDS
+        n_rows = max(MIN_SMALL_CELLS, n_cells) / (n_columns * task.n_outputs)
+        n_rows = int(np.clip(n_rows, MIN_SMALL_ROWS, MAX_SMALL_ROWS))
+        deadline = time.monotonic() + max(seconds, MIN_TRIAL_SECONDS)
+        self._train_here(family, self.scheduler.first_config("linear"), n_rows, deadline)
 
     def _predict_constant(self) -> None:
-        """Have a model at last, and say what it is."""
+        """Train the model that predicts a constant, and warn that it does."""
         task = self.builder.problem.task
-        if self._train_here(for_task(LAST_RESORT, task), {}, None):
-            what = "the frequencies of the classes" if task.kind != "regression" else "the mean"
-            what = what if task.quantile is None else f"the quantile {task.quantile:g}"
-            warn_user(
-                f"No model was trained within the time budget of {self.budget.seconds:g} s: this one predicts {what} "
-                "for every row. The machine may be busy, or the budget too short for the data: call resume, or give "
-                "more time.",
-            )
+        if not self._train_here(for_task(LAST_RESORT, task), {}, None):
+            return
+        what = "the frequencies of the classes" if task.kind != "regression" else "the mean"
+        what = what if task.quantile is None else f"the quantile {task.quantile:g}"
+        warn_user(
+            f"No model was trained within the time budget of {self.budget.seconds:g} s: this one predicts {what} "
+            "for every row. The machine may be busy, or the budget too short for the data: call resume, or give "
+            "more time.",
+        )
 
     def _train_here(self, family: Family, config: Config, n_rows: int | None, deadline: float = np.inf) -> bool:
-        """Train a configuration in this process; whether a model came out."""
+        """Train a configuration in this process, and return whether it is usable."""
         number = max([self.scheduler.next_number, *(trial.number + 1 for trial in self.pool.running)])
         trial = Trial(number, family.name, dict(config), "portfolio", seed=0, n_rows=n_rows)
         started, folder = self.budget.now(), self.builder.directory.trial(number)

@@ -1,7 +1,7 @@
 """Train one trial: all folds side by side, with a checkpoint after each stage.
 
-Where a problem says so, a trial with one fold ends with a second model that learns from all rows: it predicts, and the
-first one's validation predictions are those of the trial.
+If `Problem.refits`, a trial with one fold ends with a second model that learns from all rows. It predicts; the trial's
+validation predictions stay those of the first one.
 
 Whatever ends a trial, its last checkpoint predicts all validation rows and can enter the ensemble (Auto-Sklearn 2.0,
 section 3.2: intermediate results are its largest single gain). This is the only place that catches errors of models.
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,26 +24,32 @@ from windvane.models.base import Family, Model, TrainingContext
 from windvane.runtime.columns.table import Integers
 from windvane.search.problem import Problem
 from windvane.search.refit import train_on_all
-from windvane.search.run.checkpoint import Predictions, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
-from windvane.search.trial import Trial
+from windvane.search.run.checkpoint import Prediction, latest_checkpoint, next_name, read_checkpoint, write_checkpoint
+from windvane.search.trial import Trial, derive_seed
 
 # Stages that take less than this are merged: a checkpoint of each would cost more than repeating it.
 MIN_STAGE_SECONDS = 1.0
 REFIT_SHARE = 0.5  # of the seconds left of a trial that training on all rows may be expected to take
 
 
+@dataclass
 class Timer:
     """Seconds spent inside the models' methods."""
 
-    def __init__(self, fit: float = 0.0, predict: float = 0.0, cpu: float = 0.0) -> None:
-        self.fit, self.predict, self.cpu = fit, predict, cpu
+    fit: float = 0.0
+    predict: float = 0.0
+    cpu: float = 0.0
 
     @contextmanager
     def measure(self, name: Literal["fit", "predict"]) -> Iterator[None]:
         """Add the time of the block to those seconds and to the CPU seconds."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
-        setattr(self, name, getattr(self, name) + (time.perf_counter() - wall))
+        seconds = time.perf_counter() - wall
+        if name == "fit":
+            self.fit += seconds
+        else:
+            self.predict += seconds
         self.cpu += time.process_time() - cpu
 
 
@@ -76,7 +82,7 @@ def train_trial(
         last = max(1, round(all_targets[-1] * submitted.iteration_fraction))
         iterations = min((m.iterations for m in models if not _is_complete(m, last)), default=last)
         targets = [target for target in all_targets if iterations < target < last] + [last]
-        final: dict[int, Predictions] = {}  # by fold, of models that train no further
+        final: dict[int, Prediction] = {}  # by fold, of models that train no further
         while targets:
             before, seconds_before = iterations, timer.fit
             iterations = targets.pop(0)
@@ -117,9 +123,7 @@ def train_trial(
             while len(targets) > 1 and (targets[0] - iterations) * seconds_per_iteration < MIN_STAGE_SECONDS:
                 targets.pop(0)
         if trial.status == "done" and _may_refit(trial, problem, family, deadline):
-            trial = _refit(
-                trial, problem, family, folder, models, np.concatenate(list(final.values())), deadline, timer
-            )
+            trial = _refit(trial, problem, family, folder, models[0], final[0], deadline, timer)
     except DiskError:
         raise
     except MemoryError as error:
@@ -134,7 +138,7 @@ def _create_models(
 ) -> list[Model]:
     models = []
     for i, fold in enumerate(problem.folds):
-        context = TrainingContext(problem.task, _fold_seed(trial, i))
+        context = TrainingContext(problem.task, derive_seed(trial.seed, i))
         fold_folder = None if checkpoint is None else checkpoint / f"fold_{i}"
         with timer.measure("fit"):
             rows = fold.train if trial.n_rows is None else problem.sample_rows(fold.train, trial.n_rows)
@@ -158,13 +162,13 @@ def _refit(
     problem: Problem,
     family: Family,
     folder: Path,
-    models: Sequence[Model],
-    predictions: Predictions,
+    validated: Model,
+    predictions: Prediction,
     deadline: float,
     timer: Timer,
 ) -> Trial:
-    """Write a checkpoint with one more model, which learned from all rows and predicts in place of the first."""
-    context = TrainingContext(problem.task, _fold_seed(trial, 0))
+    """Write a checkpoint with one more model, which learned from all rows and predicts in place of the validated."""
+    context = TrainingContext(problem.task, derive_seed(trial.seed, 0))
     with timer.measure("fit"):
         rows = problem.part(np.arange(problem.task.n_rows))
         iterations = trial.best_iterations[0]
@@ -172,19 +176,15 @@ def _refit(
     if not (model.finished or model.iterations >= iterations):
         return trial
     reached = replace(trial, checkpoint=next_name(folder), fit_seconds=timer.fit, cpu_seconds=timer.cpu)
-    write_checkpoint(folder, reached, models, predictions, refitted=model)
+    write_checkpoint(folder, reached, [validated], predictions, refitted=model)
     return reached
-
-
-def _fold_seed(trial: Trial, fold: int) -> int:
-    return int(np.random.SeedSequence([trial.seed, fold]).generate_state(1)[0] % 2**31)
 
 
 def _is_complete(model: Model, last: int) -> bool:
     return model.finished or model.iterations >= last
 
 
-def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Predictions:
+def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Prediction:
     """Predict the validation set of a fold, in the precision of checkpoints."""
     task, rows = problem.task, problem.folds[fold].validation
     with timer.measure("predict"):
@@ -196,6 +196,6 @@ def _predict(model: Model, fold: int, problem: Problem, timer: Timer) -> Predict
     return prediction.astype(np.float32 if task.is_classification else np.float64)
 
 
-def _loss(problem: Problem, prediction: Predictions, rows: Integers) -> float:
+def _loss(problem: Problem, prediction: Prediction, rows: Integers) -> float:
     loss = problem.loss(prediction.astype(np.float64), rows) if np.isfinite(prediction).all() else math.inf
     return float(loss) if math.isfinite(loss) else math.inf

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from windvane.models.base import Config, Value
 
 Source = Literal["portfolio", "sampler"]
@@ -85,6 +87,11 @@ class Trial:
             fold_losses=tuple(math.inf if value is None else float(value) for value in trial.fold_losses),
             best_iterations=tuple(int(value) for value in trial.best_iterations),
         )
+
+
+def derive_seed(seed: int, index: int) -> int:
+    """Return the seed of one of the parts, such as trials or folds, of what has a seed."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0] % 2**31)
 
 
 def config_key(family: str, config: Config) -> tuple[str, tuple[tuple[str, Value], ...]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from windvane.errors import MetricError, ModelFileError
 from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.score_text import natural_score
 from windvane.models import FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.models.targets.multi_target import for_task
@@ -27,7 +28,7 @@ def score_trials(
     """Return the score (higher is better) of each trial whose models exist, by its number.
 
     A trial predicts with the models of all its folds. Without the run directory only the members of the ensemble have
-    models, those that predict. `on_trial` is told how many of how many trials are done.
+    models, those that predict. `on_trial` is called with the number of trials done, and of all.
     """
     metric, table = predictor.metric, test.table.take(test.rows)
     usable = [trial for trial in trials if trial.usable]
@@ -37,10 +38,9 @@ def score_trials(
         if single is not None:
             scored = replace(test, prediction=single.predict_raw(table), ensemble=None)
             try:
-                loss = scored.loss(metric)
+                found[trial.number] = natural_score(metric, scored.score(metric))
             except MetricError:
-                loss = float("nan")
-            found[trial.number] = metric.score(loss) if metric.greater_is_better else -loss
+                found[trial.number] = float("nan")
         on_trial(done, len(usable))
     return found
 

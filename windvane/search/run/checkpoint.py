@@ -1,7 +1,7 @@
 """The checkpoint of a trial: a folder with its record, its validation predictions and the model of every fold.
 
-Where a model that learned from all rows predicts in place of that of the only fold, it is in `REFITTED`; resuming and
-validation know the fold's alone.
+If a model that learned from all rows predicts in place of the only fold's, it is in the folder `REFITTED`; resuming and
+validation use the fold's.
 
 The record holds the hashes of the other files. A new checkpoint is renamed into place, and the earlier one goes only
 when the disk is sure to hold the new one (see `history_writer`), so whatever happens a whole one is there.
@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import tarfile
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +24,19 @@ from numpy.typing import NDArray
 
 from windvane.errors import ModelFileError
 from windvane.models.base import Model
-from windvane.runtime.serialization import check_files, file_digests, read_sealed, seal, writing
+from windvane.runtime.serialization import check_files, file_digests, read_sealed, seal
+from windvane.search.run.replace_folder import replace_folder
 from windvane.search.trial import Trial
 
-Predictions = NDArray[np.floating[Any]]
+Prediction = NDArray[np.floating[Any]]  # in the precision of checkpoints: float32 of classes, else float64
 
 RECORD = "trial.json"
 REFITTED = "all_rows"
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a trial's folder, which need not exist, the last one first."""
-    return sorted(folder.glob("checkpoint_*"), key=lambda path: path.name, reverse=True)
-
-
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the last checkpoint in a trial's folder, which need not exist."""
-    return next(iter(checkpoints(folder)), None)
+    return max(folder.glob("checkpoint_*"), default=None)
 
 
 def read_checkpoint(folder: Path) -> Trial | None:
@@ -61,7 +56,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 def read_whole_checkpoint(folder: Path, known: str | None) -> Trial | None:
     """Return the record of the last checkpoint that is whole; None if it is the one that is known already."""
-    for checkpoint in checkpoints(folder):
+    for checkpoint in _newest_first(folder):
         if checkpoint.name == known:
             return None
         trial = _read_record(checkpoint)
@@ -74,7 +69,7 @@ def drop_damaged(folder: Path, known: str | None) -> None:
     """Delete the checkpoints in a trial's folder that a power cut left incomplete, up to a known or whole one."""
     for torn in folder.glob("temporary*"):
         shutil.rmtree(torn, ignore_errors=True)
-    for checkpoint in checkpoints(folder):
+    for checkpoint in _newest_first(folder):
         if checkpoint.name == known or is_whole(checkpoint):
             return
         shutil.rmtree(checkpoint, ignore_errors=True)
@@ -82,9 +77,13 @@ def drop_damaged(folder: Path, known: str | None) -> None:
 
 def drop_earlier(folder: Path, name: str) -> None:
     """Delete the checkpoints before one that the disk is sure to hold."""
-    for checkpoint in checkpoints(folder):
+    for checkpoint in _newest_first(folder):
         if checkpoint.name < name:
             shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint_*"), reverse=True)
 
 
 def _read_record(checkpoint: Path) -> Trial | None:
@@ -101,15 +100,14 @@ def next_name(folder: Path) -> str:
 
 
 def write_checkpoint(
-    folder: Path, trial: Trial, models: Sequence[Model], predictions: Predictions, refitted: Model | None = None
+    folder: Path, trial: Trial, models: Sequence[Model], predictions: Prediction, refitted: Model | None = None
 ) -> None:
     """Write a checkpoint, whole or not at all; raises DiskError if the disk is full or read-only.
 
     `predictions` has the shape (v, n_classes) or (v,), the validation rows of all folds one after the other.
     """
     assert trial.checkpoint is not None
-    with _writing_checkpoint(folder) as temporary:
-        temporary.mkdir(parents=True)
+    with _new_checkpoint(folder / trial.checkpoint) as temporary:
         np.save(temporary / "valid.npy", predictions)
         for i, model in enumerate(models):
             (temporary / f"fold_{i}").mkdir()
@@ -119,32 +117,19 @@ def write_checkpoint(
             refitted.save(temporary / REFITTED)
         record = {"trial": trial.to_json(), "files": file_digests(temporary)}
         (temporary / RECORD).write_text(json.dumps(seal(record)), encoding="utf-8")
-        _move_into_place(temporary, folder / trial.checkpoint)
 
 
 def write_received_checkpoint(folder: Path, name: str, archive: bytes) -> None:
     """Write a checkpoint that another machine packed, whole or not at all."""
-    with _writing_checkpoint(folder) as temporary:
+    with _new_checkpoint(folder / name) as temporary:
         unpack_folder(archive, temporary)
-        _move_into_place(temporary, folder / name)
 
 
-@contextmanager
-def _writing_checkpoint(folder: Path) -> Iterator[Path]:
-    # Of this attempt alone: a frozen machine of a cluster may still train the same trial.
-    temporary = folder / f"temporary-{uuid.uuid4().hex[:8]}"
-    try:
-        with writing(folder, "Earlier checkpoints and all trials that have ended are safe."):
-            yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)  # leaves room for the history on a full disk
-        raise
-
-
-def _move_into_place(temporary: Path, checkpoint: Path) -> None:
-    if checkpoint.exists():  # of another attempt, from the same configuration, rows and seed; or a torn one
-        shutil.rmtree(checkpoint)
-    os.replace(temporary, checkpoint)
+def _new_checkpoint(checkpoint: Path) -> AbstractContextManager[Path]:
+    # The temporary name is of this attempt alone: a frozen machine of a cluster may still train the same trial. A
+    # checkpoint that is there already is of another attempt, from the same configuration, rows and seed, or torn.
+    temporary = f"temporary-{uuid.uuid4().hex[:8]}"
+    return replace_folder(checkpoint, temporary, "Earlier checkpoints and all trials that have ended are safe.")
 
 
 def pack_folder(folder: Path) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 
 from windvane.runtime.serialization import sync, sync_folder
 from windvane.search.run.checkpoint import drop_earlier
@@ -24,7 +23,6 @@ class HistoryWriter:
     def __init__(self, directory: RunDirectory, history: History) -> None:
         self.directory, self.history = directory, history
         self.error: OSError | None = None  # why nothing more can be written
-        self.seconds = 0.0  # spent in syncing
         self._queue: queue.SimpleQueue[tuple[Trial, bool] | None] = queue.SimpleQueue()
         self._unwritten: list[Trial] = []
         self._data_are_safe = False
@@ -61,7 +59,6 @@ class HistoryWriter:
                 self.error = error
 
     def _write(self, trials: list[Trial]) -> None:
-        started = time.perf_counter()
         newest = {trial.number: trial.checkpoint for trial in trials if trial.checkpoint is not None}
         if newest and not self._data_are_safe:
             if self.directory.data.exists():  # deleted by hand, they end nothing
@@ -80,4 +77,3 @@ class HistoryWriter:
             self.history.write(self._unwritten)
             self._unwritten = []
         self._n_synced += 1
-        self.seconds += time.perf_counter() - started

@@ -82,14 +82,15 @@ class RunDirectory:
     def create(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest of a new run; raises RunError if the directory holds something else.
 
-        The manifest comes first, so that a directory that was left incomplete can be resumed.
+        The manifest comes first, so that a run that ends before it has one leaves nothing that is in the way.
         """
-        if not self.exists() and self.root.exists() and any(p.name != "lock" for p in self.root.iterdir()):
+        there = list(self.root.iterdir()) if self.root.exists() else []
+        if not all(path.name == "lock" or path.match("manifest.json.*.tmp") for path in there):
             raise RunError(f"run_dir={str(self.root)!r} is not empty and holds no run. Allowed: a new or empty folder.")
         with writing(self.root, "No run was begun there."):
             self.root.mkdir(parents=True, exist_ok=True)
-            self.trials.mkdir(exist_ok=True)
             write_sealed(self.root / "manifest.json", {"format": FORMAT, **manifest})
+            self.trials.mkdir()
             sync(self.root.parent)
 
     def manifest(self) -> dict[str, Any]:
@@ -189,7 +190,7 @@ class RunDirectory:
             trial = read_whole_checkpoint(folder, None if earlier is None else earlier.checkpoint)
             if trial is not None:
                 ended = max((t.ended for t in known.values()), default=0.0) if earlier is None else earlier.ended
-                history.records.append(replace(trial, status="stopped", ended=ended))
+                history.append(replace(trial, status="stopped", ended=ended))
         return history
 
     def write_ensemble(

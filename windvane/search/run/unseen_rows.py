@@ -12,8 +12,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,34 +24,28 @@ from windvane.evaluation.predictions import Predictions
 from windvane.persistence import Predictor
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.serialization import check_files, file_digests, read_sealed, reading, write_sealed, writing
+from windvane.search.run.replace_folder import replace_folder
 from windvane.search.run.run_directory import read_names
 
 _SCORE, _NAMES = "score.json", "names.json"
+_SAFE = "The model and its test score are in memory all the same."  # where the disk is full
 
 
 def write_test_rows(
     folder: Path, predictions: Predictions, ensemble: Ensemble, score: float, *, keep: bool, names: Sequence[str]
 ) -> None:
     """Write the score of an ensemble on test rows, and, to `keep` them, the rows; an earlier folder is replaced."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with writing(folder, "The model and its test score are in memory all the same."):
-            temporary.mkdir(parents=True)
-            if keep:
-                write_table(predictions.table, temporary)
-                np.save(temporary / "target.npy", predictions.target)
-                (temporary / _NAMES).write_text(json.dumps(list(names)), encoding="utf-8")
-            _write_score(temporary, ensemble, score)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with replace_folder(folder, f"{folder.name}.tmp", _SAFE) as temporary:
+        if keep:
+            write_table(predictions.table, temporary)
+            np.save(temporary / "target.npy", predictions.target)
+            (temporary / _NAMES).write_text(json.dumps(list(names)), encoding="utf-8")
+        _write_score(temporary, ensemble, score)
 
 
 def update_test_score(folder: Path, ensemble: Ensemble, score: float) -> None:
     """Write the score of another ensemble on the same rows."""
-    with writing(folder, "The model and its test score are in memory all the same."):
+    with writing(folder, _SAFE):
         _write_score(folder, ensemble, score)
 
 

@@ -6,15 +6,15 @@ some size stands in a small file that ships with the package; what the budget ca
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from windvane.data.task import Task
+from windvane.runtime.serialization import read_json
 from windvane.settings import VALIDATIONS
 
 # One round of boosting on one core costs about this many seconds for each cell (rows x columns), and a
@@ -69,8 +69,7 @@ def make_policy(name: str, reason: str) -> Policy:
 @cache
 def read_policies(kind: str) -> PolicyTable:
     """Read the table that ships."""
-    text = (files("windvane.search.strategy") / "learned" / f"policy_{kind}.json").read_text(encoding="utf-8")
-    return PolicyTable.from_json(json.loads(text))
+    return PolicyTable.from_json(read_json(Path(__file__).with_name("learned") / f"policy_{kind}.json"))
 
 
 def select_policy(task: Task, cpu_seconds: float) -> Policy:

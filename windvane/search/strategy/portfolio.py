@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from windvane.models.base import Config, Family
 from windvane.models.search_space import validate
 
 FORMAT = 2
+LEARNED = Path(__file__).with_name("learned")  # the portfolios that ship
 KINDS = ("binary", "multiclass", "regression")
 
 
@@ -59,7 +59,7 @@ def read_portfolio(
     """
     task = task.of_one_target()
     kind = kind or ("classification" if task.is_classification else "regression")
-    cases = _read_shipped(kind) if path is None else read_cases(path)
+    cases = read_cases(LEARNED / f"portfolio_{kind}.json" if path is None else path)
     case = next((case for case in cases if case.holds(task)), None)
     if case is None:
         raise InputError(
@@ -112,11 +112,6 @@ def _read_case(case: Mapping[str, Any]) -> Case:
         raise ValueError(f"kinds {kinds} are not among {KINDS}")
     max_rows = case.get("max_rows")
     return Case(entries, kinds, None if max_rows is None else int(max_rows))
-
-
-def _read_shipped(kind: str) -> list[Case]:
-    with_path = files("windvane.search.strategy") / "learned" / f"portfolio_{kind}.json"
-    return [_read_case(case) for case in json.loads(with_path.read_text(encoding="utf-8"))["cases"]]
 
 
 def write_portfolio(path: Path, cases: list[Case], made: str) -> None:

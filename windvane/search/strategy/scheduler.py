@@ -7,7 +7,6 @@ its deadline stopped it; the next of the portfolio; another good trial that was 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from windvane.search.run.history import History
 from windvane.search.strategy.halving import Rung, promote, promotion
 from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.strategy.sampler import ConfigSampler
-from windvane.search.trial import Source, Trial, config_key
+from windvane.search.trial import Source, Trial, config_key, derive_seed
 
 # With a trial limit, trial i is suggested from the results of trials 0 .. i - RESULT_LAG alone: the same for one worker
 # as for up to RESULT_LAG of them.
@@ -124,9 +123,9 @@ class Scheduler:
         return self.n_trials is not None and any(t.number < self.next_number - RESULT_LAG for t in running)
 
     def _new_trial(self, family: str, config: Config, source: Source) -> Trial:
-        seed = int(np.random.SeedSequence([self.seed, self.next_number]).generate_state(1)[0] % 2**31)
-        trial = Trial(self.next_number, family, dict(config), source, seed)
-        return replace(trial, n_rows=self.rungs[0].n_rows, iteration_fraction=self.rungs[0].iteration_fraction)
+        number, first = self.next_number, self.rungs[0]
+        seed = derive_seed(self.seed, number)
+        return Trial(number, family, dict(config), source, seed, first.n_rows, first.iteration_fraction)
 
     def _stopped_trial(self, max_rank: int, running: Sequence[Trial], seconds_left: float) -> Trial | None:
         """Return a trial among the best that was stopped, if there is time to double it."""

@@ -1,4 +1,4 @@
-"""Which Dask workers of a cluster can be used now: those that answer, have this version, and are heard of.
+"""Which Dask workers of a cluster can be used now: those that answer, have this version, and send heartbeats.
 
 A worker that is frozen, or whose import takes long, is left out until it answers; nothing waits for it.
 """

@@ -14,18 +14,15 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any
 
 
 def kill_group(pid: int) -> None:
     """Kill a worker and, on POSIX where it leads a process group, all that it started."""
-    try:
+    with contextlib.suppress(OSError):  # gone already
         if os.name == "posix":
             os.killpg(pid, signal.SIGKILL)
         else:
             os.kill(pid, signal.SIGTERM)  # TerminateProcess there
-    except OSError:
-        pass  # gone already
 
 
 class OrphanReaper:
@@ -40,13 +37,12 @@ class OrphanReaper:
         """Have a worker killed when this process dies; starts the program if it is not running."""
         with self._lock:
             if not self._is_running():
-                separate: dict[str, Any] = {} if sys.platform == "win32" else {"start_new_session": True}
                 self._process = subprocess.Popen(
                     [sys.executable, "-S", "-E", __file__, str(os.getpid())],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    **separate,
+                    start_new_session=True,
                 )
                 self._owner = os.getpid()
             self._write(f"+{pid}")

@@ -63,9 +63,6 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         environment = {**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONWARNINGS": "ignore"}
-        separate: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            separate = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self._last_lines: list[str] = []
         self._errors = _scratch_file()  # what it prints before it opens a run; afterwards that goes to the run's log
         try:
@@ -75,7 +72,8 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL if self._errors is None else self._errors,
                 env=environment,
-                **separate,
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )
         except OSError as error:
             raise WorkerError(
@@ -136,12 +134,14 @@ class WorkerProcess:
 
     def describe_death(self, log: Path | None) -> str:
         """Return exit code or signal, the last lines that it printed, and what to do."""
-        lines = self._last_lines or _tail(log)
+        lines = self._last_lines
+        if not lines and log is not None:
+            with contextlib.suppress(OSError):
+                lines = _last_lines(log.read_bytes()[-20_000:])
         shown = "".join(f"\n  | {line}" for line in lines) or " It printed nothing."
         code = self.process.returncode
-        if code is None:
-            return f"it closed its pipes but did not end.{shown}"
-        return f"{describe_exit(code)}.{shown}"
+        ended = "it closed its pipes but did not end" if code is None else describe_exit(code)
+        return f"{ended}.{shown}"
 
     def kill(self) -> None:
         """End it and what it started, at once."""
@@ -157,13 +157,6 @@ class WorkerProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-
-
-def _tail(log: Path | None) -> list[str]:
-    with contextlib.suppress(OSError):
-        if log is not None:
-            return _last_lines(log.read_bytes()[-20_000:])
-    return []
 
 
 def _last_lines(output: bytes) -> list[str]:
@@ -220,13 +213,12 @@ class WorkerCache:
         with self._lock:
             if self._owner != os.getpid():  # a fork: the workers belong to the parent
                 self.workers, self._owner = [], os.getpid()
-            taken = [worker for _, worker in self.workers if worker.process.poll() is None][:count]
-            rest = [(since, worker) for since, worker in self.workers if worker not in taken]
-            self.workers = [(since, worker) for since, worker in rest if worker.process.poll() is None]
-        for _, worker in rest:
-            if worker.process.poll() is not None:
-                worker.kill()  # died while it waited: its pipes are closed
-        return taken
+            dead = [worker for _, worker in self.workers if worker.process.poll() is not None]
+            alive = [(since, worker) for since, worker in self.workers if worker not in dead]
+            taken, self.workers = alive[:count], alive[count:]
+        for worker in dead:
+            worker.kill()  # closes its pipes
+        return [worker for _, worker in taken]
 
     def put(self, worker: WorkerProcess) -> None:
         """Keep an idle worker; it ends if nobody takes it for a minute."""
@@ -363,7 +355,7 @@ class WorkerPool:
     def _on_message(self, worker: WorkerProcess, message: dict[str, Any]) -> Event | None:
         kind = message.get("event")
         if kind == "worker_ready":
-            worker.ready, worker.deadline = True, float("inf")
+            worker.deadline = float("inf")
             self._start_workers()
             return Event("worker_ready")
         if kind == "worker_error":
