@@ -35,7 +35,7 @@ def score_trials(
     for done, trial in enumerate(usable, start=1):
         single = _of_trial(predictor, trial, directory, families)
         if single is not None:
-            scored = replace(test, prediction=single.predict_raw(table), ensemble=None)
+            scored = replace(test, prediction=single.predict_raw(table), ensemble=single.ensemble)
             try:
                 loss = scored.loss(metric)
             except MetricError:

@@ -231,7 +231,7 @@ def _isotonic(probabilities: Floats, target: Integers, weight: Floats | None) ->
 def _venn_abers(probabilities: Floats, target: Integers, weight: Floats | None) -> tuple[float, Knots | None]:
     """Inductive Venn-Abers (Vovk et al., 2015), merged to one probability, at quantiles of the probabilities."""
     x, mean, size = _pooled(probabilities, target, weight)
-    places = np.unique(np.linspace(0, len(x) - 1, N_KNOTS).astype(np.int64))
+    places = evenly_spaced(len(x), N_KNOTS)
     values = []
     for place in places.tolist():
         ends = []
@@ -252,6 +252,11 @@ METHODS: dict[str, Callable[[Floats, Integers, Floats | None], tuple[float, Knot
 }
 
 
+def evenly_spaced(n: int, most: int) -> Integers:
+    """Return at most so many of the positions 0 to n - 1, both ends among them."""
+    return np.unique(np.linspace(0, n - 1, most).astype(np.int64))
+
+
 def _pooled(
     probabilities: Floats, target: Integers, weight: Floats | None
 ) -> tuple[Floats, Floats, Floats]:  # each (m,)
@@ -267,7 +272,7 @@ def _make_knots(x: Floats, values: Floats, n_rows: int) -> Knots:
     inside = np.flatnonzero(np.diff(x, prepend=-1.0) > MIN_GAP)
     x, values = x[inside], np.clip(values[inside], 1 / (n_rows + 2), 1 - 1 / (n_rows + 2))
     if len(x) > MAX_KNOTS:
-        kept = np.unique(np.linspace(0, len(x) - 1, MAX_KNOTS).astype(np.int64))
+        kept = evenly_spaced(len(x), MAX_KNOTS)
         x, values = x[kept], values[kept]
     ends = [0.0] * bool(x[0] > MIN_GAP), [1.0] * bool(x[-1] < 1 - MIN_GAP)
     knots = np.concatenate([ends[0], x, ends[1]])
