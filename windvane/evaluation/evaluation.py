@@ -389,15 +389,18 @@ def _choose_metrics(
         given = [metrics]
     else:
         given = metrics
-    found = [metric, *(get_metric(one, task, classes, metric.positive) for one in given)]
+    chosen = [metric, *(get_metric(one, task, classes, metric.positive) for one in given)]
     if metrics is None:
         if task.n_classes > 2 and (task.ordered or metric.name in ORDINAL):
-            found += [get_metric(one, task, classes) for one in ORDINAL]
+            chosen += [get_metric(one, task, classes) for one in ORDINAL]
         if task.is_classification:
-            found.append(replace(CALIBRATION_ERROR, positive=metric.positive))
+            chosen.append(replace(CALIBRATION_ERROR, positive=metric.positive))
         elif task.n_targets == 1 and (predictions.target > 0).all():
-            found.append(get_metric("mean_absolute_percentage_error", task))
-    return [one for i, one in enumerate(found) if one.name not in [earlier.name for earlier in found[:i]]]
+            chosen.append(get_metric("mean_absolute_percentage_error", task))
+    by_name: dict[str, Metric] = {}
+    for one in chosen:
+        by_name.setdefault(one.name, one)
+    return list(by_name.values())
 
 
 def _score(predictions: Predictions, metric: Metric) -> float:
@@ -435,21 +438,19 @@ def columns_for_segments(by: Any, frame: pd.DataFrame | None, n_rows: int) -> di
     """Return the values of the columns `by`: names of columns of a frame, or n values; InputError for anything else."""
     if by is None:
         return {}
-    names = None if frame is None else list(frame.columns)
     is_name = isinstance(by, str | int)
     by = [by] if is_name else by
-    if names is not None and isinstance(by, list | tuple) and all(isinstance(one, str | int) for one in by):
-        known = {str(name): name for name in names}
+    if frame is not None and isinstance(by, list | tuple) and all(isinstance(one, str | int) for one in by):
+        known = {str(name): name for name in frame.columns}
         unknown = [one for one in by if str(one) not in known]
         if not unknown:
-            assert frame is not None
             return {str(one): frame[known[str(one)]].array for one in by}
         if is_name or len(by) != n_rows:
-            raise unknown_name_error("by", unknown[0], map(str, names))
-    length = len(by) if hasattr(by, "__len__") else None
-    if is_name or length != n_rows or isinstance(by, pd.DataFrame):
+            raise unknown_name_error("by", unknown[0], known)
+    has_length = hasattr(by, "__len__")
+    if is_name or isinstance(by, pd.DataFrame) or not has_length or len(by) != n_rows:
         raise InputError(
             f"by must be the name of a column of X, several names, or a value for each of the {n_rows} rows; "
-            f"{f'{length} values' if length is not None and not is_name else repr(by)} came."
+            f"{f'{len(by)} values' if has_length and not is_name else repr(by)} came."
         )
     return {str(getattr(by, "name", None) or "by"): pd.Series(by).array}

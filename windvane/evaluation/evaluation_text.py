@@ -14,7 +14,6 @@ from windvane.pages.texts import WIDTH, align_columns, counted, cut
 
 MAX_TEXT = 24  # characters of a cell
 MAX_CLASSES = 20  # shown
-KIND = {"binary": "two classes", "multiclass": "classes", "regression": "regression"}
 
 
 def evaluation_text(evaluation: EvaluationTables) -> str:
