@@ -33,12 +33,13 @@ UNIT = np.array([0.0, 1.0])
 
 
 def evaluation_page(evaluation: EvaluationTables) -> Page:
+    pictures = figures(evaluation)
     named = [
         ("Metrics", [metrics_table(evaluation)]),
         ("Classes", class_tables(evaluation)),
         ("Targets", target_tables(evaluation)),
         ("Segments", segment_tables(evaluation)),
-        ("Probabilities", [side_by_side(*pictures)] if (pictures := figures(evaluation)) else []),
+        ("Probabilities", [side_by_side(*pictures)] if pictures else []),
         ("Worst rows", worst_rows_table(evaluation)),
     ]
     sections = [Section(title, content) for title, content in named if content]

@@ -188,22 +188,22 @@ def feature_importance(
     if groups is not None:
         columns = _group_columns(columns, groups, predictions.table)
     if predict_without is not None:
-        n_repeats, done = 1, "trained without"
+        n_repeats = 1
         found: Importance | None = drop_column_importance(
             predictions, metric, columns, predict_without, max_seconds=max_seconds, on_column=on_column
         )
     else:
-        done = "shuffled"
         found = permutation_importance(
             predictions, metric, columns, n_repeats=n_repeats, max_seconds=max_seconds, on_column=on_column
         )
     assert found is not None
     if found.n_omitted or found.n_repeats < n_repeats:
-        left = f"{found.n_omitted} of {len(columns)} columns are without a value" if found.n_omitted else ""
-        often = f"columns were {done} {found.n_repeats} times, not n_repeats={n_repeats}" if not left else ""
+        left = f"columns were shuffled {found.n_repeats} times, not n_repeats={n_repeats}"
+        if found.n_omitted:
+            left = f"{found.n_omitted} of {len(columns)} columns are without a value"
         warn_user(
-            f"feature_importance ended after {max_seconds:.0f} seconds: {left or often}. A larger time_budget or fewer "
-            "rows, does more.",
+            f"feature_importance ended after {max_seconds:.0f} seconds: {left}. A larger time_budget or fewer rows "
+            "allow more.",
         )
     return found.to_frame().reindex([*found.drops, *(name for name in columns if name not in found.drops)])
 

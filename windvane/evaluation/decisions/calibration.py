@@ -60,21 +60,22 @@ def fit_decision_weights(
     the standard error times the root of k - 1, the noise that a search over so many factors finds where there is
     nothing to find, or if the search would take long: more than `max_calls` of `loss`, or many rows and classes.
     """
-    n_factors = int(min(max_calls, MAX_WORK / probabilities.size) / (N_PASSES * probabilities.shape[1]))
+    k = probabilities.shape[1]
+    n_factors = int(min(max_calls, MAX_WORK / probabilities.size) / (N_PASSES * k))
     if n_factors < MIN_FACTORS:
         return None
     grid = np.exp(np.linspace(-2.5, 2.5, min(n_factors, MAX_FACTORS)))
     plain = best = loss(probabilities)
-    factors = np.ones(probabilities.shape[1])  # (k,)
+    factors = np.ones(k)
     for _ in range(N_PASSES):
-        for j in range(len(factors) - 1 if len(factors) == 2 else len(factors)):
+        for j in range(1 if k == 2 else k):  # of two factors only the ratio counts
             for factor in grid:
                 candidate = factors.copy()
                 candidate[j] = factor
                 value = loss(probabilities * candidate)
                 if round_loss(value) < round_loss(best):
                     best, factors = value, candidate
-    if not plain - best > standard_error(probabilities) * np.sqrt(len(factors) - 1):
+    if not plain - best > standard_error(probabilities) * np.sqrt(k - 1):
         return None
     return tuple(float(f) for f in factors)
 
@@ -184,10 +185,10 @@ def fit_calibration(
     """
     n, k = probabilities.shape
     known = list(METHODS) if k == 2 else ["none", "temperature"]
-    if method != "auto":
-        check_choice("method", method, ["auto", *known])
+    check_choice("method", method, ["auto", *known])
     names = known if method == "auto" else list(dict.fromkeys(["none", method]))
-    if min(np.bincount(target, minlength=k)[np.unique(target)], default=0) < N_FOLDS or len(np.unique(target)) < 2:
+    _, counts = np.unique(target, return_counts=True)
+    if len(counts) < 2 or counts.min() < N_FOLDS:
         raise InputError(f"calibrate needs at least two classes with {N_FOLDS} rows each; y has too few.")
     held_out = {name: np.empty((n, k)) for name in names}
     for train, test in StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(target, target):
@@ -197,11 +198,13 @@ def fit_calibration(
             held_out[name][test] = apply_fitted(probabilities[test], *fitted)
     losses = {name: -np.log(np.clip(p[np.arange(n), target], 1e-15, 1.0)) for name, p in held_out.items()}
     means = {name: float(np.average(values, weights=weight)) for name, values in losses.items()}
-    best = names[0] if method == "auto" else method
-    for name in names if method == "auto" else ():
-        gain = losses[best] - losses[name]
-        if float(np.average(gain, weights=weight)) > float(np.std(gain)) / np.sqrt(n):
-            best = name
+    best = method
+    if method == "auto":
+        best = "none"
+        for name in names:
+            gain = losses[best] - losses[name]
+            if float(np.average(gain, weights=weight)) > float(np.std(gain)) / np.sqrt(n):
+                best = name
     temperature, knots = METHODS[best](probabilities, target, weight)
     errors = [expected_calibration_error(target, held_out[name], weight) for name in (best, "none")]
     return Calibration(best, means, errors[0], errors[1], n, temperature, knots)  # type: ignore[arg-type]
