@@ -449,3 +449,12 @@ def test_a_wrong_word_on_columns_is_said(types, formats, said):
     frame = pd.DataFrame({"zip": [8001, 3012, 8001], "note": ["a b", "c d", "e f"]})
     with pytest.raises(InputError, match=said):
         infer_schema(frame, types, formats)
+
+
+def test_a_kind_that_the_user_names_reads_missing_values_as_usual():
+    frame = pd.DataFrame({"x": [1, 2, 3], "grade": ["a", "?", "a"], "declared": pd.Categorical(["?", "a", "a"])})
+    _, grade, declared = infer_schema(frame, {"grade": "category", "declared": "category"}).columns
+    assert (grade.kind, grade.n_missing, grade.vocabulary) == ("category", 1, ("a",))
+    assert (declared.kind, declared.n_missing, declared.vocabulary) == ("category", 0, ("?", "a"))
+    note = infer_schema(frame, {"grade": "text"}).columns[1]
+    assert (note.kind, note.n_missing) == ("text", 1)
