@@ -54,15 +54,11 @@ def make_folds(
     by: SplitOptions = SplitOptions(),
     classes: Sequence[Any] | None = None,
 ) -> tuple[list[Fold], tuple[str, ...]]:
-    """Split the rows; returns at least one fold, and notes for the user.
+    """Return at least one fold, and notes for the user; by default shuffled, and stratified by class or quantile.
 
-    By default rows are shuffled, and stratified by class or by quantiles of the target. One fold is a hold-out of a
-    third of the rows, at most `MAX_HOLDOUT_ROWS`. In time order a hold-out is the last third, and k folds are k + 1
-    blocks of rows, each validated after training on all blocks before it (as in scikit-learn's TimeSeriesSplit): the
-    rows of the first block are never validated, and rows of equal time stay together; a `TimeSplit` changes that. With
-    groups and time, a group that occurs on both sides of a cut counts on one side alone; its other rows are in neither
-    set of that fold. A splitter has its own number of folds.
-    InputError if there are too few rows, or if groups, time or splitter cannot be used or contradict each other.
+    One fold is a hold-out of a third of the rows, at most `MAX_HOLDOUT_ROWS`; in time order the last third. In time
+    order k folds are k + 1 blocks of rows, each validated after training on all before it, as in scikit-learn's
+    TimeSeriesSplit; a `TimeSplit` changes that.
     """
     n_rows = len(target)
     in_time = by.splitter if isinstance(by.splitter, TimeSplit) else TimeSplit()
@@ -95,18 +91,12 @@ def make_folds(
 
 
 def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -> Fold:
-    """Hold out a share of the rows of each class; rows of a group stay together.
-
-    Unlike a fold of `make_folds` it has any share, and stratifies however many groups there are: each group counts for
-    its most frequent class, and groups are drawn at random until a class has its share; what is rounded in one class is
-    made up for in the next. InputError if groups cannot be used, or each class is in one group only.
-    """
+    """Hold out any share of the rows of each class; rows of a group stay together, however many groups there are."""
+    # Each group counts for its most frequent class. Groups are drawn at random until a class has its share; what is
+    # rounded in one class is made up for in the next.
     codes = np.arange(len(target)) if groups is None else _ranks("groups", groups, len(target))[0]
     sizes = np.bincount(codes)  # (n_groups,)
-    pairs, counts = np.unique(codes * (int(target.max()) + 1) + target, return_counts=True)
-    group, stratum = np.divmod(pairs, int(target.max()) + 1)
-    order = np.lexsort((counts, group))  # the most frequent class of a group comes last in it
-    stratum = stratum[order][np.flatnonzero(np.diff(group[order], append=-1))]  # (n_groups,)
+    stratum = _most_frequent_class(codes, target)
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(sizes))
     shuffled = shuffled[np.argsort(stratum[shuffled], kind="stable")]
@@ -128,6 +118,14 @@ def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -
     out = np.isin(codes, chosen)
     fold = Fold(np.flatnonzero(~out), np.flatnonzero(out))
     return _with_every_class([fold], target, sizes[codes], codes, None)[0][0]
+
+
+def _most_frequent_class(codes: Integers, target: Integers) -> Integers:  # (n_groups,)
+    n_classes = int(target.max()) + 1
+    pairs, counts = np.unique(codes * n_classes + target, return_counts=True)
+    group, label = np.divmod(pairs, n_classes)
+    order = np.lexsort((counts, group))  # the most frequent class of a group comes last in it
+    return np.asarray(label[order][np.flatnonzero(np.diff(group[order], append=-1))])
 
 
 def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int) -> list[Fold]:
@@ -329,13 +327,12 @@ def _with_every_class(
     kept = []
     for i, (fold, lacks) in enumerate(zip(folds, lacking, strict=True)):
         if lacks.any():
-            rows = group = first[lacks] if groups is None else np.flatnonzero(np.isin(groups, groups[first[lacks]]))
-            if in_time:
-                rows = first[lacks]
+            missing = first[lacks]
+            together = missing if groups is None else np.flatnonzero(np.isin(groups, groups[missing]))
             place = np.zeros(len(target), dtype=np.int8)  # 1 trains, 2 validates
             place[fold.validation] = 2
-            place[group] = 0
-            place[fold.train] = place[rows] = 1
+            place[together] = 0
+            place[fold.train] = place[missing if in_time else together] = 1
             fold = Fold(np.flatnonzero(place == 1), np.flatnonzero(place == 2))
             if len(fold.validation) == 0:
                 raise InputError(

@@ -30,11 +30,10 @@ _WEIGHT_STEPS = 2.0**24  # weights are rounded to the precision of float32, so t
 def encode_target(
     y: Any, task: TaskType, classes: NDArray[Any] | None = None
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:  # (n,), (k,)
-    """Class codes (int64) and the k sorted labels, or float64 numbers and None; shape (n,).
+    """Return class codes (int64) and the k sorted labels, or float64 numbers and None.
 
     The labels of an ordered Categorical have its order, without the categories that do not occur. With the labels of
-    training as `classes`, codes are positions among them. InputError for missing, infinite, mixed or unknown values, a
-    single class, and numbers or texts that do not fit the task.
+    training as `classes`, codes are positions among them.
     """
     column = _column(y)
     _refuse(pd.isna(column), "missing")
@@ -144,11 +143,9 @@ def written_numbers(values: Any, name: str) -> Floats | None:  # (n,)
 
 
 def counted_rows(sample_weight: Any, n_rows: int) -> tuple[Floats | None, Integers | None]:
-    """Weights of the rows that count, and the positions of these rows.
+    """Return the weights of the rows that count, with the mean 1, and the positions of these rows.
 
-    The weights have the mean 1, and are None where all rows count the same; the positions are None where all rows
-    count. A constant factor changes nothing. InputError if the weights are not one finite number >= 0
-    for each row, or all zero.
+    The weights are None where all these rows count the same, the positions are None where all rows count.
     """
     if sample_weight is None:
         return None, None

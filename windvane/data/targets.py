@@ -19,7 +19,7 @@ from windvane.runtime.columns.table import Integers
 from windvane.runtime.labels import labels_to_json
 from windvane.runtime.targets import Targets
 
-_COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
+COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
 
 
 def are_several(y: Any) -> bool:
@@ -38,8 +38,7 @@ def encode_targets(
     """Return float64 numbers, or int64 with 1 where a label is there and 0 elsewhere; and what the targets are.
 
     With the targets of training as `known`, y has the same in the same order; columns of a table are found by name.
-    `positive` is the value of each column that means "there", by default as in `choose_positive`. InputError where y
-    cannot be used.
+    `positive` is the value of each column that means "there", by default as in `choose_positive`.
     """
     lists = _lists(y)
     if goal == "classification" and lists is not None and not _is_indicator(lists):
@@ -99,7 +98,7 @@ def _lists(y: Any) -> list[Any] | None:
         y = y.tolist() if y.dtype == object else []
     elif isinstance(y, np.ndarray):
         y = y.tolist() if y.ndim == 1 and y.dtype == object else []
-    if not isinstance(y, list | tuple) or not y or not all(isinstance(row, _COLLECTIONS) for row in y):
+    if not isinstance(y, list | tuple) or not y or not all(isinstance(row, COLLECTIONS) for row in y):
         return None
     ordered = all(isinstance(row, list | tuple | np.ndarray) and len(row) == 1 for row in y)
     return None if ordered else list(y)

@@ -47,7 +47,7 @@ class Duplicate:
 
 
 def find_duplicates(items: Sequence[Item], checks: Sequence[ImageCheck], deadline: float = math.inf) -> list[list[int]]:
-    """Return the positions of images with equal pixels, in clusters, by their checks, none of which has a problem.
+    """Return the positions of images with equal pixels, in clusters; each has a check without a problem.
 
     After `deadline`, a `time.monotonic` instant, large images count as equal where their smaller copies are.
     """
@@ -75,19 +75,16 @@ def _whole_digest(item: Item, i: int) -> Hashable:
 
 
 def find_copies(pixels: Images) -> list[list[int]]:
-    """Return positions of n images (s, s, 3) that look the same, in clusters.
+    """Return the positions of images (s, s, 3) that look the same, in clusters.
 
-    Two images look the same if brightness rises between other cells at few places (dHash, of 256 bits), and their
-    cells are about equally bright. Clusters so large that they are a common look, not copies, are left out.
+    Two images look the same if few bits of their difference hashes (dHash, 256 bits) differ, and their cells are about
+    equally bright. Clusters so large that they are a common look, not copies, are left out.
     """
     return find_copies_until(pixels, math.inf)[0]
 
 
 def find_copies_until(pixels: Images, deadline: float) -> tuple[list[list[int]], int]:
-    """Return the same among as many of the first images as the time allows, and their number.
-
-    `deadline` is a `time.monotonic` instant.
-    """
+    """Return the clusters of `find_copies` among as many of the first images as the time allows, and their number."""
     now = time.monotonic()
     cells = _all_gray_cells(pixels, now + CELLS_SHARE * (deadline - now))
     largest = max(2, MAX_CLUSTER * len(cells))

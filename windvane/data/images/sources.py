@@ -20,6 +20,7 @@ from windvane.data.files import READABLE, read_frame
 from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
 from windvane.data.images.summary import describe_skipped
 from windvane.errors import MOST_NAMES, InputError, check_choice, some_of
+from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.images import Item, Pixels, eight_bit_factor, to_rgb
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
@@ -69,13 +70,10 @@ def list_images(source: Any, columns: Columns, *, labelled: bool = True) -> Imag
         source = source.to_pandas()
     if isinstance(source, pd.DataFrame):
         return _list_table(source, columns, Path())
-    listing = ImageListing()
     values = _one_by_one(source)
+    names = [str(value) if isinstance(value, str | os.PathLike) else f"image {i}" for i, value in enumerate(values)]
     items, problems = _items(values, Path())
-    for i, (value, item, problem) in enumerate(zip(values, items, problems, strict=True)):
-        name = str(value) if isinstance(value, str | os.PathLike) else f"image {i}"
-        listing.add(item, name, problem=problem)
-    return listing
+    return ImageListing(items, names, [None] * len(values), ["train"] * len(values), problems)
 
 
 def _list_path(path: Path, columns: Columns, labelled: bool) -> ImageListing:
@@ -237,7 +235,7 @@ def _items(values: Sequence[Any], base: Path) -> tuple[list[Item], list[str]]:
         elif hasattr(value, "__array__"):
             arrays[i] = np.asarray(value)
         else:
-            missing = value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA
+            missing = is_missing(value)
             problem = "there is no image" if missing else f"a value of type {type(value).__name__} is no image"
         items.append(item)
         problems.append(problem)

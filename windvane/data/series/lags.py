@@ -36,6 +36,10 @@ MAX_REPEATED = 0.05  # share of the rows that have series and time of another
 MIN_FOUND = 0.05  # share of the rows that have a row so many steps before
 SHORTEST_MONTH = 28 * 86400.0
 _UNITS = (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0), ("second", 1.0))
+_ADVICE = (
+    "Allowed: shorter lags; times rounded to even steps; or where only the order of rows counts, as for visits of a "
+    "patient, a column that numbers the rows of each series (X.groupby('patient').cumcount()) as time."
+)
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,7 @@ def learn_lags(
     column_types: Mapping[str, str] | None = None,
     date_formats: Mapping[str, str] | None = None,
 ) -> LagFeatures:
-    """Learn the steps of time from a training table, and remember all of its rows.
-
-    `time` is the name of a column; `target` (n,) are the values of `target_values`. InputError if the times are not
-    evenly spaced, or the lags are closer than the gap of validation.
-    """
+    """Learn the steps of time from a training table, and remember all of its rows; `time` is the name of a column."""
     lags = Lags.of_argument(lags)
     steps = sorted({int(step) for step in _listed("lags", lags.steps)})
     if not isinstance(frame, pd.DataFrame) or not isinstance(time, str):
@@ -167,12 +167,6 @@ def learn_lags(
             )
     _check_gap(split, steps, grid)
     return found
-
-
-_ADVICE = (
-    "Allowed: shorter lags; times rounded to even steps; or where only the order of rows counts, as for visits of a "
-    "patient, a column that numbers the rows of each series (X.groupby('patient').cumcount()) as time."
-)
 
 
 def know_rows(schema: Schema, X: Any, target: NDArray[Any], classes: NDArray[Any] | None) -> Schema:
