@@ -200,7 +200,9 @@ def _read_as(values: pd.Series, kind: str, date_format: str | None) -> Column:
             return _number(values, str(forms[0]) if forms else None)
         if kind == "date":
             if date_format is None and kind_of(values) == "text":
-                date_format = _guess_date_format(values)
+                date_format, _ = find_date_format(distinct_texts(values)[1], None)
+                if date_format is None:
+                    raise InputError("its values have no common format; date_formats can name one, as in '%d.%m.%Y'.")
             return _date(values, date_format)
     except InputError as error:
         said = str(error).replace(" as in training", "")
@@ -212,13 +214,6 @@ def _read_as(values: pd.Series, kind: str, date_format: str | None) -> Column:
     if kind == "text":
         return Column(name, "text", n_missing=missing, n_unique=len(texts))
     return Column(name, "category", missing, len(texts), vocabulary=_ordered(values, texts))
-
-
-def _guess_date_format(values: pd.Series) -> str:
-    form, _ = find_date_format(distinct_texts(values)[1], None)
-    if form is None:
-        raise InputError("its values have no common format; date_formats can name one, as in '%d.%m.%Y'.")
-    return form
 
 
 def _conventions(columns: Sequence[Column], decimal: str | None) -> Conventions:

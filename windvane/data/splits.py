@@ -90,13 +90,12 @@ def make_folds(
     return folds, (*notes, *more)
 
 
-def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -> Fold:
+def hold_out(target: Integers, share: float, groups: Integers, *, seed: int) -> Fold:
     """Hold out any share of the rows of each class; rows of a group stay together, however many groups there are."""
     # Each group counts for its most frequent class. Groups are drawn at random until a class has its share; what is
     # rounded in one class is made up for in the next.
-    codes = np.arange(len(target)) if groups is None else _ranks("groups", groups, len(target))[0]
-    sizes = np.bincount(codes)  # (n_groups,)
-    stratum = _most_frequent_class(codes, target)
+    _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    stratum = _most_frequent_class(codes, target)  # (n_groups,)
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(sizes))
     shuffled = shuffled[np.argsort(stratum[shuffled], kind="stable")]

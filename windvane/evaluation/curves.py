@@ -96,9 +96,7 @@ def regression_figures(predictions: Predictions, seed: int) -> RegressionFigures
     )
 
 
-def class_curves(
-    target: Integers, probabilities: Floats, labels: Sequence[str], positive: int = 1
-) -> list[ClassCurves]:
+def class_curves(target: Integers, probabilities: Floats, labels: Sequence[str], positive: int) -> list[ClassCurves]:
     """Curves of the at most `MAX_CURVES` classes that are hardest to separate; of two classes the positive one."""
     counts = np.bincount(target, minlength=len(labels))
     largest = [positive] if len(labels) == 2 else np.argsort(-counts, kind="stable")[:MAX_RANKED].tolist()

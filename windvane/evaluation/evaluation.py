@@ -253,8 +253,8 @@ def worst_rows(
     predictions: Predictions,
     labels: NDArray[Any],
     n_worst: int,
-    columns: pd.DataFrame | None = None,
-    targets: Targets | None = None,
+    columns: pd.DataFrame | None,
+    targets: Targets | None,
 ) -> pd.DataFrame:
     """Return the rows with the largest loss, by position, with their columns if these are known."""
     target, prediction = predictions.target, predictions.prediction

@@ -179,8 +179,8 @@ def explain_table(
     background: Table,
     label: Any = None,
     *,
-    positive: int = 1,
-    sampling: ShapleySampling = ShapleySampling(),
+    positive: int,
+    sampling: ShapleySampling,
 ) -> Explanation:
     """Explain the rows of a table; `data` holds the same rows as the user has them, in the columns that are read."""
     classes = model.classes

@@ -133,9 +133,8 @@ def drop_column_importance(
     metric: Metric,
     columns: Mapping[str, EncodedColumn],
     predict_without: Callable[[EncodedColumn, Table], Floats],  # trained with the column constant; the empty one: none
-    *,
-    max_seconds: float = math.inf,
-    on_column: Callable[[int, int], None] = lambda done, total: None,
+    max_seconds: float,
+    on_column: Callable[[int, int], None],
 ) -> Importance:
     """Train without one column after the other, in the order of `columns`, and compare with training on all."""
     table = predictions.table.take(predictions.rows)
@@ -190,7 +189,7 @@ def feature_importance(
     if predict_without is not None:
         n_repeats = 1
         found: Importance | None = drop_column_importance(
-            predictions, metric, columns, predict_without, max_seconds=max_seconds, on_column=on_column
+            predictions, metric, columns, predict_without, max_seconds, on_column
         )
     else:
         found = permutation_importance(
