@@ -42,7 +42,7 @@ USUAL: dict[Kind, tuple[str, ...]] = {
     ),
     "regression": ("rmse", "mae", "median_absolute_error", "r2"),
 }
-# The same of several targets, and what is shown of each.
+# The usual metrics of several targets together, and of each of them.
 OF_TARGETS: dict[Kind, tuple[str, ...]] = {
     "binary": (
         *("roc_auc", "average_precision", "log_loss", "accuracy"),

@@ -46,7 +46,7 @@ from windvane.evaluation.metric_functions import (
 )
 from windvane.runtime.columns.table import Floats
 
-DIGITS, MAX_DIGITS = 6, 14  # significant ones of losses that are compared
+DIGITS, MAX_DIGITS = 6, 14  # significant digits to which losses are compared
 MAX_CHECKED_ROWS = 10_000
 
 Needs = Literal["probabilities", "labels", "values"]
@@ -74,7 +74,7 @@ class Metric:
     positive
         Code of the positive one of two classes; set by `get_metric`.
     uses_positive
-        Whether the metric would be another one with the other class as positive; set by `get_metric`.
+        Whether the metric depends on which class is positive; set by `get_metric`.
     own
         Whether it is the user's own; False for the metrics that have names.
 
@@ -225,16 +225,16 @@ REGRESSION = _by_name(
     _named_metric("mse", mean_squared_error, "values", error=True),
     _named_metric("r2", r2, "values"),
 )
-# Of several labels, where what counts is not a mean over the labels.
+# Metrics of several labels that are not a mean over the labels.
 MULTILABEL = _by_name(
     _named_metric("subset_accuracy", subset_accuracy, "values"),
     _named_metric("f1_micro", f1_micro, "values"),
     _named_metric("f1_samples", f1_samples, "values"),
     _named_metric("hamming_loss", hamming_loss, "values", error=True),
 )
-RELATIVE = "relative_"  # of several numbers: each target's error by that of the best constant
+RELATIVE = "relative_"  # errors of several numbers, each divided by that of the best constant
 _PINBALL = re.compile(r"(?:pinball|quantile)_(0?\.\d+)")
-# Metrics that would be others with the other class as positive.
+# Metrics that depend on which class is positive.
 ONE_SIDED = (
     *("f1", "average_precision", "precision", "recall", "jaccard"),
     *("positive_likelihood_ratio", "negative_likelihood_ratio"),

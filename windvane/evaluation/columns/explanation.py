@@ -28,11 +28,11 @@ from windvane.runtime.columns.column_values import to_canonical_text
 from windvane.runtime.columns.table import Floats, Integers, Table
 
 MAX_ROWS_AT_ONCE, MAX_CELLS_AT_ONCE = 20_000, 20_000_000  # that are predicted
-MAX_COLUMNS, N_ALONE = 1_000, 100  # of more columns so many are explained one by one, the others together
-MAX_RANKED_ROWS = 2_000  # of the background, to find those
+MAX_COLUMNS, N_ALONE = 1_000, 100  # of more columns, 100 are explained one by one, the others together
+MAX_RANKED_ROWS = 2_000  # of the background, by which these 100 are chosen
 MAX_ROUNDS = 128  # of one order of the columns, forwards and backwards, and one background row
 
-# The number of each row that is explained; also of the n rows several times in a row: (m n) rows -> shape (m n,).
+# Returns the number that is explained for each row; of the n rows repeated m times, in shape (m n,).
 Output = Callable[[Table], Floats]
 
 

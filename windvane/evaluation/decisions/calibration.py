@@ -23,8 +23,8 @@ from windvane.runtime.ensemble import apply_calibration, apply_temperature
 
 N_BINS = 10  # of a calibration curve
 N_PASSES = 2  # over the classes, in search of decision weights
-MIN_FACTORS, MAX_FACTORS = 5, 51  # tried for a class
-MAX_WORK = 2e8  # numbers looked at in that search: about a second
+MIN_FACTORS, MAX_FACTORS = 5, 51  # evaluated for a class
+MAX_WORK = 2e8  # probabilities that this search may read: about a second
 TEMPERATURE_SPREAD = 0.3  # standard deviation of the logarithm of a temperature, before any row is seen
 
 N_FOLDS = 5  # that compare the methods of calibration
