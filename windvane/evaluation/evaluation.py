@@ -226,7 +226,7 @@ def lift_table(predictions: Predictions, positive: int) -> pd.DataFrame:
     """Groups of rows by falling probability of the positive class: lift of each, and gain up to it; weighted."""
     weight, order = predictions.weights, np.argsort(-predictions.prediction[:, positive], kind="stable")
     hits = (predictions.target == positive) * weight
-    groups = [group for group in np.array_split(order, min(N_LIFT_GROUPS, len(order))) if len(group)]
+    groups = np.array_split(order, min(N_LIFT_GROUPS, len(order)))
     sizes = np.array([weight[group].sum() for group in groups])
     positives = np.array([hits[group].sum() for group in groups])
     total = positives.sum()
@@ -306,33 +306,31 @@ def segment_table(
     max_seconds: float,
 ) -> pd.DataFrame:
     """Score of the metric in each segment of each column; `segments` has a value for each of the n rows."""
-    parts = [
-        (column, name, np.flatnonzero(codes == code))
-        for column, (codes, names) in ((column, make_segments(values)) for column, values in segments.items())
-        for code, name in enumerate(names)
-    ]
+    parts: list[tuple[str, str, Integers]] = []
+    for column, values in segments.items():
+        codes, names = make_segments(values)
+        parts += [(column, name, np.flatnonzero(codes == code)) for code, name in enumerate(names)]
     found, end = [], time.monotonic() + max_seconds
     for i, (column, name, rows) in enumerate(parts):
         part = predictions.take(rows)
         low, high = _interval(part, metric, seed, (end - time.monotonic()) / (len(parts) - i))
-        row = {"column": column, "segment": name, "n": len(part), "score": _score(part, metric)}
-        row |= {"low": low, "high": high}
+        row: dict[str, Any] = {"column": column, "segment": name, "n": len(part)}
+        row |= {"score": _score(part, metric), "low": low, "high": high}
         if positive is not None:
-            row |= {
-                "target": _mean(part.target == positive, part.weight),
-                "prediction": _mean(part.prediction[:, positive], part.weight),
-            }
+            row["target"] = _mean(part.target == positive, part.weight)
+            row["prediction"] = _mean(part.prediction[:, positive], part.weight)
         elif part.prediction.ndim == 1:
-            row |= {"target": _mean(part.target, part.weight), "prediction": _mean(part.prediction, part.weight)}
+            row["target"] = _mean(part.target, part.weight)
+            row["prediction"] = _mean(part.prediction, part.weight)
         found.append(row)
     return pd.DataFrame(found, columns=None if found else ["column", "segment", "n", "score", "low", "high"])
 
 
 def make_segments(values: Any) -> tuple[Integers, list[str]]:
-    """Segment of each of n values, and the names of the segments.
+    """Return the segment of each of n values, and the names of the segments.
 
     Numbers and instants with many distinct values are cut into bins of about equal counts; of other values the most
-    frequent stay, the rest are one segment. Missing values are the last one.
+    frequent are segments, the rest is one together. Missing values are the last one.
     """
     column = pd.Series(values).reset_index(drop=True)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -344,7 +342,7 @@ def make_segments(values: Any) -> tuple[Integers, list[str]]:
     if is_ordered and distinct > MAX_SEGMENTS:
         bins = pd.qcut(column, N_SEGMENT_BINS, duplicates="drop")
         codes = bins.cat.codes.to_numpy().astype(np.int64)
-        ends = [(f"{_bound(one.left)}", f"{_bound(one.right)}") for one in bins.cat.categories]
+        ends = [(_bound(one.left), _bound(one.right)) for one in bins.cat.categories]
         names = [f"{low} to {high}" if i else f"up to {high}" for i, (low, high) in enumerate(ends)]
     else:
         counts = column.value_counts()

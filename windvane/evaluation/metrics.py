@@ -103,17 +103,17 @@ class Metric:
     uses_positive: bool = field(default=False, repr=False, compare=False)
     own: bool = field(default=True, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputError(f"function={self.function!r} cannot be called; a metric needs a function.")
+        check_choice("needs", self.needs, get_args(Needs))
+
     @property
     def of_labels(self) -> bool:
         """Whether it looks at predicted labels, which a threshold changes, also of several labels."""
         if isinstance(self.function, MeanOverTargets):
             return self.function.are_labels and self.function.metric.needs == "labels"
         return self.needs == "labels" or self.function in [metric.function for metric in MULTILABEL.values()]
-
-    def __post_init__(self) -> None:
-        if not callable(self.function):
-            raise InputError(f"function={self.function!r} cannot be called; a metric needs a function.")
-        check_choice("needs", self.needs, get_args(Needs))
 
     def loss(self, target: NDArray[Any], prediction: Floats, weight: Floats | None = None) -> float:
         """Loss of a prediction.

@@ -66,20 +66,21 @@ class Predictions:
     predict: Callable[[Table, Integers | None], Floats] | None = None
 
     @classmethod
-    def of_test(cls, model: FittedEnsemble, X: Any, y: Any, sample_weight: Any = None, *, owner: str = "") -> Self:
+    def of_test(
+        cls, model: FittedEnsemble, X: Any, y: Any, sample_weight: Any = None, *, owner: str = "the model"
+    ) -> Self:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
             warn_user(warning)
-        table = model.table(X, owner or "the model")
+        table = model.table(X, owner)
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
-            y = take_rows(y, rows, table.n_rows, "y")
+            target = encode_as_trained(take_rows(y, rows, table.n_rows, "y"), model.classes, model.targets)
+            return replace(cls.of_table(model, table.take(rows), target, weight), table=table, rows=rows)
         target = encode_as_trained(y, model.classes, model.targets)
-        if rows is None and table.n_rows != len(target):
+        if table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
-        if rows is None:
-            return cls.of_table(model, table, target, weight)
-        return replace(cls.of_table(model, table.take(rows), target, weight), table=table, rows=rows)
+        return cls.of_table(model, table, target, weight)
 
     @classmethod
     def of_table(cls, model: FittedEnsemble, table: Table, target: NDArray[Any], weight: Floats | None = None) -> Self:
