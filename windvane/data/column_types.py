@@ -35,7 +35,7 @@ def infer_number_columns(names: list[str], block: Floats) -> list[Column]:
     for j in np.flatnonzero((block[:SAMPLE] == block[:1]).all(axis=0) & (missing == 0)):
         constant[j] = (block[:, j] == block[0, j]).all()
     columns = [
-        _dropped(name, len(block), gone) if same else Column(name, "number", n_missing=gone)
+        _dropped_column(name, len(block), gone) if same else Column(name, "number", n_missing=gone)
         for name, gone, same in zip(names, missing.tolist(), constant.tolist(), strict=True)
     ]
     for j in np.flatnonzero((missing > 0) & ~constant):
@@ -57,21 +57,21 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
     """Infer one column of any type; the conventions of its table decide where its own values do not."""
     name, kind = str(values.name), kind_of(values)
     if kind == "number":
-        return _number(values)
+        return _number_column(values)
     if kind == "date":
-        return _date(values, None)
+        return _date_column(values, None)
     if kind == "duration":
         seconds = infer_number_columns([name], to_seconds(values)[:, None])[0]
         return dataclasses.replace(seconds, kind="duration") if seconds.kind == "number" else seconds
     if kind == "text" and _begins_with_numbers(values) and conventions.decimal != ",":
         try:
-            return _number(values)
+            return _number_column(values)
         except InputError:
             pass  # a text stands further down
     codes, texts = _category_texts(values)
     missing = int((codes < 0).sum())
     if len(texts) == 0 or (len(texts) == 1 and missing == 0):
-        return _dropped(name, len(values), missing)
+        return _dropped_column(name, len(values), missing)
     if kind != "category":
         evidence = number_forms(values) if conventions.decimal == "," else Evidence((), False)
         if not np.isnan(plain_numbers(texts)).any() and not evidence.doubtful:
@@ -79,18 +79,18 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
         evidence = evidence if evidence.forms else number_forms(values)
         if evidence.forms:
             likely = next((form for form in evidence.forms if form.decimal == conventions.decimal), evidence.forms[0])
-            return _number(values, str(likely), evidence.doubtful)
+            return _number_column(values, str(likely), evidence.doubtful)
         order = conventions.order or ("day/month" if conventions.decimal == "," else None)
         form, doubtful = find_date_format(texts, order)
         if form is not None:
-            return dataclasses.replace(_date(values, form), doubtful=doubtful)
+            return dataclasses.replace(_date_column(values, form), doubtful=doubtful)
         words = np.mean([len(text.split()) for text in texts[:SAMPLE]])
         if words >= MIN_WORDS and len(texts) >= MIN_DISTINCT * (len(values) - missing):
             return Column(name, "text", n_missing=missing, n_unique=len(texts))
-    return Column(name, "category", missing, len(texts), vocabulary=_ordered(values, texts))
+    return Column(name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts))
 
 
-def _dropped(name: str, n_rows: int, missing: int) -> Column:
+def _dropped_column(name: str, n_rows: int, missing: int) -> Column:
     return Column(name, "dropped", n_missing=missing, reason="no value" if missing == n_rows else "constant")
 
 
@@ -106,7 +106,7 @@ def _begins_with_numbers(values: pd.Series) -> bool:
     return len(texts) > 0 and not np.isnan(plain_numbers(texts)).any()
 
 
-def _ordered(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
+def _sorted_vocabulary(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
     """Sort a vocabulary: as the category declares it, as numbers where all are, by letters otherwise."""
     if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
         _, declared = distinct_texts(pd.Series(values.cat.categories), frozenset([""]))
@@ -117,13 +117,13 @@ def _ordered(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
     return tuple(text for _, text in sorted(zip(numbers.tolist(), texts, strict=True)))
 
 
-def _number(values: pd.Series, form: str | None = None, doubtful: bool = False) -> Column:
+def _number_column(values: pd.Series, form: str | None = None, doubtful: bool = False) -> Column:
     """Describe a column of numbers; texts are written in a form, or as in Python."""
     column = infer_number_columns([str(values.name)], to_numbers(values, form)[:, None])[0]
     return dataclasses.replace(column, number_format=form, doubtful=doubtful) if column.kind == "number" else column
 
 
-def _date(values: pd.Series, form: str | None) -> Column:
+def _date_column(values: pd.Series, form: str | None) -> Column:
     """Describe a column of dates, leaving out the parts that do not vary."""
     zone = "UTC" if form is not None and "%z" in form else getattr(values.dtype, "tz", None)
     timezone = None if zone is None else str(zone)
@@ -135,7 +135,7 @@ def _date(values: pd.Series, form: str | None) -> Column:
         columns = infer_number_columns(list(PARTS), np.stack(list(date_parts(present).values()), axis=1))
         parts = tuple(column.name for column in columns if column.kind == "number") or parts
     if not parts or missing == len(dates):
-        return _dropped(name, len(dates), missing)
+        return _dropped_column(name, len(dates), missing)
     distinct = len(np.unique(present))
     days = float(date_parts(present[:1])["days"][0]) if distinct == 1 else None  # beside missing ones
     return Column(name, "date", missing, distinct, date_format=form, timezone=timezone, parts=parts, constant=days)
@@ -154,9 +154,9 @@ def infer_schema(
     plain = plain_columns(frame)
     numbers = infer_number_columns([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []
     found = dict(zip(plain.tolist(), numbers, strict=True))  # by position
-    for name, kind in _check_types(names, column_types or {}, date_formats or {}).items():
+    for name, kind in _kinds_by_name(names, column_types or {}, date_formats or {}).items():
         i = names.index(name)
-        found[i] = _read_as(frame.iloc[:, i].rename(name), kind, (date_formats or {}).get(name))
+        found[i] = _column_of_kind(frame.iloc[:, i].rename(name), kind, (date_formats or {}).get(name))
     others = {i: frame.iloc[:, i].rename(names[i]) for i in range(len(names)) if i not in found}
     found |= {i: infer_column(values) for i, values in others.items()}
     conventions = _conventions(list(found.values()), frame.attrs.get("decimal"))
@@ -174,7 +174,7 @@ def infer_schema(
     return Schema(columns=tuple(learned), named=not unnamed)
 
 
-def _check_types(
+def _kinds_by_name(
     names: Sequence[str], column_types: Mapping[str, str], date_formats: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the kind of each column that the user names."""
@@ -191,29 +191,29 @@ def _check_types(
     return {str(name): "date" for name in date_formats} | {str(name): kind for name, kind in column_types.items()}
 
 
-def _read_as(values: pd.Series, kind: str, date_format: str | None) -> Column:
+def _column_of_kind(values: pd.Series, kind: str, date_format: str | None) -> Column:
     """Describe a column that is of a kind because the user says so."""
     name = str(values.name)
     try:
         if kind == "number":
             forms = number_forms(values).forms if kind_of(values) == "text" else ()
-            return _number(values, str(forms[0]) if forms else None)
+            return _number_column(values, str(forms[0]) if forms else None)
         if kind == "date":
             if date_format is None and kind_of(values) == "text":
                 date_format, _ = find_date_format(distinct_texts(values)[1], None)
                 if date_format is None:
                     raise InputError("its values have no common format; date_formats can name one, as in '%d.%m.%Y'.")
-            return _date(values, date_format)
+            return _date_column(values, date_format)
     except InputError as error:
         said = str(error).replace(" as in training", "")
         raise InputError(f"{name!r} cannot be read as a {kind}: {said}") from error
     codes, texts = distinct_texts(values) if kind == "text" else _category_texts(values)
     missing = int((codes < 0).sum())
     if len(texts) == 0 or (len(texts) == 1 and missing == 0):
-        return _dropped(name, len(values), missing)
+        return _dropped_column(name, len(values), missing)
     if kind == "text":
         return Column(name, "text", n_missing=missing, n_unique=len(texts))
-    return Column(name, "category", missing, len(texts), vocabulary=_ordered(values, texts))
+    return Column(name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts))
 
 
 def _conventions(columns: Sequence[Column], decimal: str | None) -> Conventions:
@@ -231,7 +231,7 @@ def reading_notes(schema: Schema) -> tuple[str, ...]:
         if column.number_format is not None:
             names.setdefault(column.number_format, []).append(column.name)
     return tuple(
-        f"{_columns(some)} read as numbers written like {form}: {listed(some)}." for form, some in names.items()
+        f"{_columns_are(some)} read as numbers written like {form}: {listed(some)}." for form, some in names.items()
     )
 
 
@@ -247,21 +247,21 @@ def doubts(schema: Schema) -> tuple[str, ...]:
         ]
         if names:
             notes.append(
-                f"{_columns(names)} read as numbers whose commas and points could mean either thousands or decimals: "
-                f"{listed(names)}. Read is {reading}; if that is wrong, convert to numbers before."
+                f"{_columns_are(names)} read as numbers whose commas and points could mean either thousands or "
+                f"decimals: {listed(names)}. Read is {reading}; if that is wrong, convert to numbers before."
             )
     for order, reading in (("day/month", "3 April"), ("month/day", "4 March")):
         names = [c.name for c in doubtful if c.date_format is not None and order_of(c.date_format) == order]
         if names:
             notes.append(
-                f"{_columns(names)} read as dates in the order {order}, but no value decides between the orders: "
+                f"{_columns_are(names)} read as dates in the order {order}, but no value decides between the orders: "
                 f"{listed(names)}. 03/04 is the {reading}; if that is wrong, convert with "
                 "pandas.to_datetime(..., format=...) before."
             )
     return tuple(notes)
 
 
-def _columns(names: Sequence[str]) -> str:
+def _columns_are(names: Sequence[str]) -> str:
     return f"{counted(len(names), 'column')} {'are' if len(names) > 1 else 'is'}"
 
 

@@ -19,9 +19,9 @@ SAMPLE = 1000  # texts that show that most formats do not hold
 def find_date_format(texts: list[str], order: str | None) -> tuple[str | None, bool]:
     """Find the one format in which all texts are dates, and whether day and month may be exchanged; `order` decides."""
     first = texts[:5]
-    if not all(len(re.findall(r"\d", text)) >= 3 and _guesses(text) for text in first):
+    if not all(len(re.findall(r"\d", text)) >= 3 and _candidate_formats(text) for text in first):
         return None, False
-    guesses = dict.fromkeys(form for text in first for form in _guesses(text))
+    guesses = dict.fromkeys(form for text in first for form in _candidate_formats(text))
     both = [(form, swapped_order(form)) if order_of(form) is not None else (form,) for form in guesses]
     forms = list(dict.fromkeys(form for one in both for form in one))
     for some in (texts[:SAMPLE], texts):
@@ -38,7 +38,7 @@ def _are_dates(texts: list[str], form: str) -> bool:
     return not parsed.isna().any()
 
 
-def _guesses(text: str) -> list[str]:
+def _candidate_formats(text: str) -> list[str]:
     """The formats that a text may have as a date."""
     short = re.fullmatch(r"\d\d([.-])\d\d\1\d\d|\d{1,2}(/)\d{1,2}/\d\d", text)
     if short:  # with a year of two digits, at which pandas does not guess

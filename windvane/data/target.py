@@ -35,13 +35,13 @@ def encode_target(
     The labels of an ordered Categorical have its order, without the categories that do not occur. With the labels of
     training as `classes`, codes are positions among them.
     """
-    column = _column(y)
+    column = _to_array(y)
     _refuse(pd.isna(column), "missing")
     if column.dtype.kind == "f":
         _refuse(np.isinf(column), "infinite")
     if task == "regression":
-        return _numbers(column), None
-    codes, labels = _codes(column, classes)
+        return _regression_target(column), None
+    codes, labels = _class_codes(column, classes)
     order = None if classes is not None else ordered_categories(y)
     if order is None:
         return codes, labels
@@ -189,7 +189,7 @@ def _refuse_name(argument: str, given: Any) -> None:
         raise InputError(f"{argument}={given!r} is a text. Allowed: a value for each row, as in X.pop({given!r}).")
 
 
-def _column(y: Any) -> NDArray[Any]:  # (n,)
+def _to_array(y: Any) -> NDArray[Any]:  # (n,)
     """One-dimensional array of the simplest type."""
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None.")
@@ -221,12 +221,12 @@ def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
         )
 
 
-def _shown(column: NDArray[Any], row: int) -> str:
+def _repr_of(column: NDArray[Any], row: int) -> str:
     """Write a value as Python does, without NumPy's type."""
     return repr(column[row : row + 1].tolist()[0])
 
 
-def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
+def _regression_target(column: NDArray[Any]) -> Floats:  # (n,)
     if column.dtype.kind in "biuf":
         return np.asarray(column, dtype=np.float64)
     if column.dtype.kind in "mM":
@@ -238,7 +238,7 @@ def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
     wrong = ~np.isfinite(numbers)
     if wrong.any():
         first = int(np.argmax(wrong))
-        raise InputError(f"y holds {_shown(column, first)} in row {first}, but a regressor needs finite numbers.")
+        raise InputError(f"y holds {_repr_of(column, first)} in row {first}, but a regressor needs finite numbers.")
     return numbers
 
 
@@ -246,7 +246,9 @@ def _index(labels: NDArray[Any]) -> Any:
     return pd.Index(labels, dtype=object) if labels.dtype == object else pd.Index(labels)
 
 
-def _codes(column: NDArray[Any], known: NDArray[Any] | None) -> tuple[NDArray[np.int64], NDArray[Any]]:  # (n,), (k,)
+def _class_codes(
+    column: NDArray[Any], known: NDArray[Any] | None
+) -> tuple[NDArray[np.int64], NDArray[Any]]:  # (n,), (k,)
     if column.dtype.kind == "f" and type_of_target(column) == "continuous":
         raise InputError(
             "Unknown label type: continuous. A classifier needs classes, but y holds numbers with fractions."
@@ -260,10 +262,10 @@ def _codes(column: NDArray[Any], known: NDArray[Any] | None) -> tuple[NDArray[np
             first = int(np.argmax(codes < 0))
             labels = ", ".join(map(repr, known.tolist()[:10]))
             raise InputError(
-                f"y holds {_shown(column, first)} in row {first}, which training never saw; its classes are {labels}."
+                f"y holds {_repr_of(column, first)} in row {first}, which training never saw; its classes are {labels}."
             )
         return codes.astype(np.int64), known
     codes, classes = pd.factorize(column, sort=True)
     if len(classes) < 2:
-        raise InputError(f"y has one class only ({_shown(classes, 0)}), but a classifier needs at least two classes.")
+        raise InputError(f"y has one class only ({_repr_of(classes, 0)}), but a classifier needs at least two classes.")
     return codes.astype(np.int64), np.asarray(classes).astype(column.dtype)

@@ -52,15 +52,15 @@ def find_duplicates(items: Sequence[Item], checks: Sequence[ImageCheck], deadlin
     After `deadline`, a `time.monotonic` instant, large images count as equal where their smaller copies are.
     """
     clusters: list[list[int]] = []
-    for positions in _alike(range(len(checks)), (check.digest for check in checks)):
+    for positions in _equal_by(range(len(checks)), (check.digest for check in checks)):
         if all(checks[i].exact for i in positions) or time.monotonic() >= deadline:
             clusters.append(positions)
         else:  # their smaller copies are equal; are they?
-            clusters += _alike(positions, (_whole_digest(items[i], i) for i in positions))
+            clusters += _equal_by(positions, (_whole_digest(items[i], i) for i in positions))
     return clusters
 
 
-def _alike(positions: Iterable[int], keys: Iterable[Hashable]) -> list[list[int]]:
+def _equal_by(positions: Iterable[int], keys: Iterable[Hashable]) -> list[list[int]]:
     by_key: dict[Hashable, list[int]] = defaultdict(list)
     for i, key in zip(positions, keys, strict=True):
         by_key[key].append(i)
@@ -124,8 +124,8 @@ def _near_duplicates(cells: NDArray[np.float32]) -> list[list[int]]:
         for start, stop in pairwise(starts.tolist()):
             bucket = order[start : min(stop, start + _MAX_BUCKET)]
             if len(bucket) > 1:
-                pairs += _alike_pairs(bucket, bits, cells)
-    return _alike(range(len(cells)), connect(sorted(set(pairs)), len(cells)).tolist())
+                pairs += _similar_pairs(bucket, bits, cells)
+    return _equal_by(range(len(cells)), connect(sorted(set(pairs)), len(cells)).tolist())
 
 
 def connect(pairs: Sequence[tuple[int, int]], n: int) -> Integers:  # (n,)
@@ -135,7 +135,7 @@ def connect(pairs: Sequence[tuple[int, int]], n: int) -> Integers:  # (n,)
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
-def _alike_pairs(
+def _similar_pairs(
     bucket: NDArray[np.intp], bits: NDArray[np.bool_], cells: NDArray[np.float32]
 ) -> list[tuple[int, int]]:
     differing = (bits[bucket][:, None] != bits[bucket][None]).sum(axis=2)  # (b, b)
