@@ -279,7 +279,7 @@ def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     """
     delimited = DelimitedFile.find(file)
     frame = delimited.read(dtype=dict.fromkeys(texts, "str"))
-    marks = set()
+    marks: set[str] = set()
     for name in frame.columns[[pd.api.types.is_string_dtype(dtype) for dtype in frame.dtypes]]:
         evidence = number_forms(frame[name].iloc[:_SNIFFED_NUMBERS].dropna())
         if evidence.forms and not evidence.doubtful:

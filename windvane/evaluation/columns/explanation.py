@@ -183,28 +183,9 @@ def explain_table(
     sampling: ShapleySampling,
 ) -> Explanation:
     """Explain the rows of a table; `data` holds the same rows as the user has them, in the columns that are read."""
-    classes = model.classes
+    output, output_name = _explained_output(model, table, label, positive)
     encoded = encoded_columns(model.schema)
     columns = {name: encoded[name] for name in model.schema.feature_names if encoded[name].is_read}
-    output: Output = model.predict_raw
-    said = "prediction"
-    if classes is not None:
-        known = {to_canonical_text(value): code for code, value in enumerate(classes.tolist())}
-        if label is not None and to_canonical_text(label) not in known:
-            raise unknown_name_error("label", label, known)
-        codes = model.predict_raw(table).argmax(axis=1)  # (n,)
-        said = "probability of the class that is predicted for each"
-        if label is not None or len(classes) == 2:
-            code = positive if label is None else known[to_canonical_text(label)]
-            codes, said = np.full(table.n_rows, code), f"probability of {classes[code]!s} for each"
-
-        def probability(rows: Table) -> Floats:
-            chosen = np.tile(codes, rows.n_rows // len(codes))
-            return np.asarray(model.predict_raw(rows)[np.arange(rows.n_rows), chosen])
-
-        output = probability
-    elif label is not None:
-        raise InputError(f"label={label!r} is for classes, but a number is predicted. Allowed: None.")
     if len(columns) > MAX_COLUMNS:
         columns, data = _few_columns(columns, data, background, model)
     values, error, base = shapley_values(output, table, background, list(columns.values()), sampling)
@@ -218,8 +199,31 @@ def explain_table(
         pd.Series(base + values.sum(axis=1), index=data.index, name="prediction"),
         pd.Series(base, index=data.index, name="base"),
         data,
-        said,
+        output_name,
     )
+
+
+def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive: int) -> tuple[Output, str]:
+    """Return what is explained of the rows of a table, and its name."""
+    classes = model.classes
+    if classes is None:
+        if label is not None:
+            raise InputError(f"label={label!r} is for classes, but a number is predicted. Allowed: None.")
+        return model.predict_raw, "prediction"
+    known = {to_canonical_text(value): code for code, value in enumerate(classes.tolist())}
+    if label is not None and to_canonical_text(label) not in known:
+        raise unknown_name_error("label", label, known)
+    if label is None and len(classes) > 2:
+        codes, name = model.predict_raw(table).argmax(axis=1), "probability of the class that is predicted for each"
+    else:
+        code = positive if label is None else known[to_canonical_text(label)]
+        codes, name = np.full(table.n_rows, code), f"probability of {classes[code]!s} for each"
+
+    def probability(rows: Table) -> Floats:
+        chosen = np.tile(codes, rows.n_rows // len(codes))
+        return np.asarray(model.predict_raw(rows)[np.arange(rows.n_rows), chosen])
+
+    return probability, name
 
 
 def _few_columns(
