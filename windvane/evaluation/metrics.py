@@ -20,30 +20,7 @@ from sklearn.metrics import get_scorer, get_scorer_names
 
 from windvane.data.task import Task
 from windvane.errors import InputError, MetricError, check_choice, unknown_name_error
-from windvane.evaluation.metric_functions import (
-    accuracy,
-    average_precision,
-    balanced_accuracy,
-    brier_score,
-    f1,
-    f1_macro,
-    f1_micro,
-    f1_samples,
-    f1_weighted,
-    hamming_loss,
-    log_loss,
-    matthews_corrcoef,
-    mean_absolute_error,
-    mean_squared_error,
-    ordinal_mae,
-    precision,
-    quadratic_kappa,
-    r2,
-    recall,
-    roc_auc,
-    root_mean_squared_error,
-    subset_accuracy,
-)
+from windvane.evaluation import metric_functions as functions
 from windvane.runtime.columns.table import Floats
 
 DIGITS, MAX_DIGITS = 6, 14  # significant digits to which losses are compared
@@ -202,35 +179,35 @@ def _by_name(*metrics: Metric) -> dict[str, Metric]:
 
 
 CLASSIFICATION = _by_name(
-    _named_metric("roc_auc", roc_auc, "probabilities"),
-    _named_metric("log_loss", log_loss, "probabilities", error=True),
-    _named_metric("balanced_accuracy", balanced_accuracy),
-    _named_metric("accuracy", accuracy),
-    _named_metric("average_precision", average_precision, "probabilities"),
-    _named_metric("f1", f1),
-    _named_metric("f1_macro", f1_macro),
-    _named_metric("f1_weighted", f1_weighted),
-    _named_metric("precision", precision),
-    _named_metric("recall", recall),
-    _named_metric("matthews_corrcoef", matthews_corrcoef),
-    _named_metric("brier_score", brier_score, "probabilities", error=True),
-    _named_metric("quadratic_kappa", quadratic_kappa),
-    _named_metric("ordinal_mae", ordinal_mae, error=True),
+    _named_metric("roc_auc", functions.roc_auc, "probabilities"),
+    _named_metric("log_loss", functions.log_loss, "probabilities", error=True),
+    _named_metric("balanced_accuracy", functions.balanced_accuracy),
+    _named_metric("accuracy", functions.accuracy),
+    _named_metric("average_precision", functions.average_precision, "probabilities"),
+    _named_metric("f1", functions.f1),
+    _named_metric("f1_macro", functions.f1_macro),
+    _named_metric("f1_weighted", functions.f1_weighted),
+    _named_metric("precision", functions.precision),
+    _named_metric("recall", functions.recall),
+    _named_metric("matthews_corrcoef", functions.matthews_corrcoef),
+    _named_metric("brier_score", functions.brier_score, "probabilities", error=True),
+    _named_metric("quadratic_kappa", functions.quadratic_kappa),
+    _named_metric("ordinal_mae", functions.ordinal_mae, error=True),
 )
 # Metrics of labels with an order, and the power of the distance of two ranks that they count.
 ORDINAL = {"quadratic_kappa": 2, "ordinal_mae": 1}
 REGRESSION = _by_name(
-    _named_metric("rmse", root_mean_squared_error, "values", error=True),
-    _named_metric("mae", mean_absolute_error, "values", error=True),
-    _named_metric("mse", mean_squared_error, "values", error=True),
-    _named_metric("r2", r2, "values"),
+    _named_metric("rmse", functions.root_mean_squared_error, "values", error=True),
+    _named_metric("mae", functions.mean_absolute_error, "values", error=True),
+    _named_metric("mse", functions.mean_squared_error, "values", error=True),
+    _named_metric("r2", functions.r2, "values"),
 )
 # Metrics of several labels that are not a mean over the labels.
 MULTILABEL = _by_name(
-    _named_metric("subset_accuracy", subset_accuracy, "values"),
-    _named_metric("f1_micro", f1_micro, "values"),
-    _named_metric("f1_samples", f1_samples, "values"),
-    _named_metric("hamming_loss", hamming_loss, "values", error=True),
+    _named_metric("subset_accuracy", functions.subset_accuracy, "values"),
+    _named_metric("f1_micro", functions.f1_micro, "values"),
+    _named_metric("f1_samples", functions.f1_samples, "values"),
+    _named_metric("hamming_loss", functions.hamming_loss, "values", error=True),
 )
 RELATIVE = "relative_"  # errors of several numbers, each divided by that of the best constant
 _PINBALL = re.compile(r"(?:pinball|quantile)_(0?\.\d+)")
