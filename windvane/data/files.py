@@ -273,10 +273,7 @@ def _to_array(X: Any) -> NDArray[Any]:
 
 
 def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
-    """Read CSV or TSV after a look at the beginning.
-
-    In a file with decimal commas, numbers whose points part thousands become texts: 12.500 is no 12.5.
-    """
+    """Read CSV or TSV; in a file with decimal commas 12.500 stays a text, since it is not 12.5."""
     delimited = DelimitedFile.find(file)
     frame = delimited.read(dtype=dict.fromkeys(texts, "str"))
     marks: set[str] = set()

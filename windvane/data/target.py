@@ -61,11 +61,7 @@ def ordered_categories(y: Any) -> NDArray[Any] | None:
 def choose_positive(
     given: Any, classes: NDArray[Any], target: NDArray[Any], earlier: Any = None
 ) -> tuple[int | None, str]:
-    """Return the code of the positive one of two classes, and why it is that; None for more classes.
-
-    By default that of the `earlier` run if it is one of the classes, else the class 1 or True as in scikit-learn, else
-    the rarer one.
-    """
+    """Return the code of the positive one of two classes, and why it is that one; None for more classes."""
     labels = classes.tolist()
     if len(labels) != 2:
         if given is not None:

@@ -125,10 +125,9 @@ def _encode_lists(lists: Sequence[Any], known: Targets | None, positive: Any) ->
     flat = [label for row in lists for label in row]
     if not flat:
         raise InputError("y has no label in any row. Allowed: lists of labels, of which two at least are different.")
-    names = None if known is None else known.names
     if known is None and len(set(flat)) < 2:
         raise InputError(f"y has one label only ({flat[0]!r}), but several targets are two labels at least.")
-    codes, names = encode_target(flat, "classification", classes=names)
+    codes, names = encode_target(flat, "classification", classes=None if known is None else known.names)
     assert names is not None
     matrix = np.zeros((len(lists), len(names)), dtype=np.int64)
     matrix[rows, codes] = 1

@@ -156,10 +156,7 @@ def explain(
     positive: int = 1,
     sampling: ShapleySampling = ShapleySampling(),
 ) -> Explanation:
-    """Explain the predicted numbers, or the probabilities of a class.
-
-    That is `label`; else of two classes the one at `positive`, of more the one that is predicted for each row.
-    """
+    """Explain predicted numbers, or probabilities: of `label`, of the positive class, or of more the predicted one."""
     frame = to_frame(X)
     if not isinstance(frame, pd.DataFrame) or not model.schema.columns:
         raise InputError("X is a sparse matrix, whose columns cannot be explained one by one. Allowed: a dense table.")

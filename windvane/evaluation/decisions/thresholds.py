@@ -167,7 +167,7 @@ def check_costs(costs: Any, classes: NDArray[Any]) -> Floats:  # (k, k)
     """Return the costs of errors, true class by predicted class, in the order of the classes.
 
     `costs` is a matrix in this order, a DataFrame with the classes as index and columns, or a mapping of pairs (true,
-    predicted) to costs, in which other errors cost 1. InputError for anything else.
+    predicted) to costs, in which other errors cost 1.
     """
     labels = classes.tolist()
     known = {str(label): code for code, label in enumerate(labels)}
