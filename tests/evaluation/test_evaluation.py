@@ -30,6 +30,7 @@ from windvane.evaluation.evaluation import (
 )
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import Predictions
+from windvane.pages.html_builder import number
 from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble
 
@@ -183,6 +184,13 @@ def test_a_column_may_be_named_or_given() -> None:
     for wrong in ([1.5, 2.5, 3.5], frame, "a"):
         with pytest.raises(InputError, match=r"a value for each|not known"):
             columns_for_segments(wrong, None if isinstance(wrong, str) else frame.iloc[:1], 1)
+
+
+def test_the_diagram_states_the_calibration_error_of_the_metrics(tmp_path: Path) -> None:
+    found = evaluated(make("binary", weighted=True), "binary", max_seconds=0)
+    error = found.metrics.set_index("metric").loc["expected_calibration_error", "score"]
+    page = found.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"Expected calibration error: {number(error, 3)}." in page
 
 
 def test_rows_of_one_class() -> None:

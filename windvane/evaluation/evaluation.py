@@ -9,7 +9,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -392,7 +392,7 @@ def _choose_metrics(
         if task.n_classes > 2 and (task.ordered or metric.name in ORDINAL):
             chosen += [get_metric(one, task, classes) for one in ORDINAL]
         if task.is_classification:
-            chosen.append(replace(CALIBRATION_ERROR, positive=metric.positive))
+            chosen.append(CALIBRATION_ERROR)
         elif task.n_targets == 1 and (predictions.target > 0).all():
             chosen.append(get_metric("mean_absolute_percentage_error", task))
     by_name: dict[str, Metric] = {}
