@@ -27,30 +27,117 @@ SAMPLE = 1000  # texts whose words are counted
 READABLE_KINDS = ("number", "category", "date", "text")  # that a user can ask for
 
 
-def infer_number_columns(names: list[str], block: Floats) -> list[Column]:
-    """Infer columns that hold numbers, given as a block (n, p)."""
-    missing = len(block) - np.isfinite(block).sum(axis=0)  # (p,)
-    constant = missing == len(block)
-    # Most columns vary within their first rows; only the others are read as a whole.
-    for j in np.flatnonzero((block[:SAMPLE] == block[:1]).all(axis=0) & (missing == 0)):
-        constant[j] = (block[:, j] == block[0, j]).all()
-    columns = [
-        _dropped_column(name, len(block), gone) if same else Column(name, "number", n_missing=gone)
-        for name, gone, same in zip(names, missing.tolist(), constant.tolist(), strict=True)
-    ]
-    for j in np.flatnonzero((missing > 0) & ~constant):
-        present = block[np.isfinite(block[:, j]), j]
-        if (present[:SAMPLE] == present[0]).all() and (present == present[0]).all():
-            columns[j] = dataclasses.replace(columns[j], constant=float(present[0]))
-    return columns
-
-
 @dataclass(frozen=True)
 class Conventions:
     """How the columns of a table that leave no doubt are written; None where they do not say or differ."""
 
     decimal: str | None = None  # the decimal mark of numbers
     order: str | None = None  # "day/month" or "month/day"
+
+
+def infer_schema(
+    frame: Frame, column_types: Mapping[str, str] | None = None, date_formats: Mapping[str, str] | None = None
+) -> Schema:
+    """Infer what the columns of a training table are; `column_types` and `date_formats` of the user go first."""
+    if not isinstance(frame, pd.DataFrame):
+        if column_types or date_formats:
+            raise InputError("column_types and date_formats are for tables with columns; X is a sparse matrix.")
+        return Schema(columns=(), named=False, n_sparse=frame.shape[1])
+    unnamed = is_unnamed(frame)
+    names = [f"x{i}" if unnamed else name_text(name) for i, name in enumerate(frame.columns)]
+    plain = plain_columns(frame)
+    numbers = infer_number_columns([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []
+    found = dict(zip(plain.tolist(), numbers, strict=True))  # by position
+    for name, kind in _kinds_by_name(names, column_types or {}, date_formats or {}).items():
+        i = names.index(name)
+        found[i] = _column_of_kind(frame.iloc[:, i].rename(name), kind, (date_formats or {}).get(name))
+    others = {i: frame.iloc[:, i].rename(names[i]) for i in range(len(names)) if i not in found}
+    found |= {i: infer_column(values) for i, values in others.items()}
+    conventions = _conventions(list(found.values()), frame.attrs.get("decimal"))
+    for i, values in others.items():
+        # A number such as 1.234 that Python reads may be 1234 in a table with decimal commas.
+        as_python = found[i].kind == "number" and found[i].number_format is None and conventions.decimal == ","
+        if found[i].doubtful or as_python:
+            found[i] = infer_column(values, conventions)
+    learned = [found[i] for i in range(len(names))]
+    if all(column.kind == "dropped" for column in learned):
+        raise InputError(
+            f"X has no column to learn from: each of the {len(learned)} is constant or has no value "
+            f"in {len(frame)} sample(s)."
+        )
+    return Schema(columns=tuple(learned), named=not unnamed)
+
+
+def leave_out(schema: Schema, reasons: Mapping[str, str]) -> Schema:
+    """Drop columns, given name -> reason; InputError if no column is left."""
+    columns = tuple(
+        Column(column.name, "dropped", column.n_missing, reason=reasons[column.name])
+        if column.name in reasons
+        else column
+        for column in schema.columns
+    )
+    if all(column.kind == "dropped" for column in columns):
+        raise InputError(f"X has no column to learn from: each of the {len(columns)} is left out or constant.")
+    return dataclasses.replace(schema, columns=columns)
+
+
+def describe_columns(schema: Schema) -> pd.DataFrame:
+    """Tabulate the columns: column, kind, distinct (not counted for numbers), missing, note."""
+    columns = schema.columns or [Column(name, "number") for name in schema.feature_names]
+    return pd.DataFrame(
+        {
+            "column": [column.name for column in columns],
+            "kind": [column.kind for column in columns],
+            "distinct": pd.array([column.n_unique for column in columns], dtype="Int64"),
+            "missing": [column.n_missing for column in columns],
+            "note": [column.reason or column.number_format or column.date_format or "" for column in columns],
+        }
+    )
+
+
+def reading_notes(schema: Schema) -> tuple[str, ...]:
+    """Say which texts are read as numbers, in which form."""
+    names: dict[str, list[str]] = {}
+    for column in schema.columns:
+        if column.number_format is not None:
+            names.setdefault(column.number_format, []).append(column.name)
+    return tuple(
+        f"{_columns_are(some)} read as numbers written like {form}: {listed(some)}." for form, some in names.items()
+    )
+
+
+def doubts(schema: Schema) -> tuple[str, ...]:
+    """Say which texts are read in one of two ways that their values do not decide."""
+    doubtful = [column for column in schema.columns if column.doubtful]
+    notes = []
+    for decimal, reading in ((".", "1,234 as 1234"), (",", "1,234 as 1.234 and 1.234 as 1234")):
+        names = [
+            column.name
+            for column in doubtful
+            if column.number_format is not None and NumberForm.from_text(column.number_format).decimal == decimal
+        ]
+        if names:
+            notes.append(
+                f"{_columns_are(names)} read as numbers whose commas and points could mean either thousands or "
+                f"decimals: {listed(names)}. Read is {reading}; if that is wrong, convert to numbers before."
+            )
+    for order, reading in (("day/month", "3 April"), ("month/day", "4 March")):
+        names = [c.name for c in doubtful if c.date_format is not None and order_of(c.date_format) == order]
+        if names:
+            notes.append(
+                f"{_columns_are(names)} read as dates in the order {order}, but no value decides between the orders: "
+                f"{listed(names)}. 03/04 is the {reading}; if that is wrong, convert with "
+                "pandas.to_datetime(..., format=...) before."
+            )
+    return tuple(notes)
+
+
+def dropped_notes(schema: Schema) -> tuple[str, ...]:
+    """Say which columns were left out, and why."""
+    return tuple(
+        f"{counted(len(names), 'column')} left out ({reason}): {listed(names)}."
+        for reason, names in schema.dropped_columns.items()
+    )
 
 
 def infer_column(values: pd.Series, conventions: Conventions = Conventions()) -> Column:
@@ -90,88 +177,30 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
     return Column(name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts))
 
 
-def _dropped_column(name: str, n_rows: int, missing: int) -> Column:
-    return Column(name, "dropped", n_missing=missing, reason="no value" if missing == n_rows else "constant")
+def infer_number_columns(names: list[str], block: Floats) -> list[Column]:
+    """Infer columns that hold numbers, given as a block (n, p)."""
+    missing = len(block) - np.isfinite(block).sum(axis=0)  # (p,)
+    constant = missing == len(block)
+    # Most columns vary within their first rows; only the others are read as a whole.
+    for j in np.flatnonzero((block[:SAMPLE] == block[:1]).all(axis=0) & (missing == 0)):
+        constant[j] = (block[:, j] == block[0, j]).all()
+    columns = [
+        _dropped_column(name, len(block), gone) if same else Column(name, "number", n_missing=gone)
+        for name, gone, same in zip(names, missing.tolist(), constant.tolist(), strict=True)
+    ]
+    for j in np.flatnonzero((missing > 0) & ~constant):
+        present = block[np.isfinite(block[:, j]), j]
+        if (present[:SAMPLE] == present[0]).all() and (present == present[0]).all():
+            columns[j] = dataclasses.replace(columns[j], constant=float(present[0]))
+    return columns
 
 
-def _category_texts(values: pd.Series) -> tuple[Integers, list[str]]:  # (n,), k texts
-    """Return the position of each value among the distinct texts (-1: missing), and these texts."""
-    is_declared = isinstance(values.dtype, pd.CategoricalDtype)  # such a category may be called "?"
-    return distinct_texts(values, frozenset([""]) if is_declared else MISSING_TEXTS)
-
-
-def _begins_with_numbers(values: pd.Series) -> bool:
-    """Whether the first values spare a look at all distinct ones, of which numbers have many."""
-    texts = distinct_texts(values.iloc[:SAMPLE])[1]
-    return len(texts) > 0 and not np.isnan(plain_numbers(texts)).any()
-
-
-def _sorted_vocabulary(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
-    """Sort a vocabulary: as the category declares it, as numbers where all are, by letters otherwise."""
-    if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
-        _, declared = distinct_texts(pd.Series(values.cat.categories), frozenset([""]))
-        return tuple(text for text in declared if text in set(texts))
-    numbers = plain_numbers(texts)
-    if np.isnan(numbers).any():
-        return tuple(sorted(texts))
-    return tuple(text for _, text in sorted(zip(numbers.tolist(), texts, strict=True)))
-
-
-def _number_column(values: pd.Series, form: str | None = None, doubtful: bool = False) -> Column:
-    """Describe a column of numbers; texts are written in a form, or as in Python."""
-    column = infer_number_columns([str(values.name)], to_numbers(values, form)[:, None])[0]
-    return dataclasses.replace(column, number_format=form, doubtful=doubtful) if column.kind == "number" else column
-
-
-def _date_column(values: pd.Series, form: str | None) -> Column:
-    """Describe a column of dates, leaving out the parts that do not vary."""
-    zone = "UTC" if form is not None and "%z" in form else getattr(values.dtype, "tz", None)
-    timezone = None if zone is None else str(zone)
-    dates = to_dates(values, form, timezone)
-    present = dates[~np.isnat(dates)]
-    name, missing = str(values.name), len(dates) - len(present)
-    parts: tuple[str, ...] = ("days",) if missing else ()  # whether there is a date may be all it says
-    if len(present):
-        columns = infer_number_columns(list(PARTS), np.stack(list(date_parts(present).values()), axis=1))
-        parts = tuple(column.name for column in columns if column.kind == "number") or parts
-    if not parts or missing == len(dates):
-        return _dropped_column(name, len(dates), missing)
-    distinct = len(np.unique(present))
-    days = float(date_parts(present[:1])["days"][0]) if distinct == 1 else None  # beside missing ones
-    return Column(name, "date", missing, distinct, date_format=form, timezone=timezone, parts=parts, constant=days)
-
-
-def infer_schema(
-    frame: Frame, column_types: Mapping[str, str] | None = None, date_formats: Mapping[str, str] | None = None
-) -> Schema:
-    """Infer what the columns of a training table are; `column_types` and `date_formats` of the user go first."""
-    if not isinstance(frame, pd.DataFrame):
-        if column_types or date_formats:
-            raise InputError("column_types and date_formats are for tables with columns; X is a sparse matrix.")
-        return Schema(columns=(), named=False, n_sparse=frame.shape[1])
-    unnamed = is_unnamed(frame)
-    names = [f"x{i}" if unnamed else name_text(name) for i, name in enumerate(frame.columns)]
-    plain = plain_columns(frame)
-    numbers = infer_number_columns([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []
-    found = dict(zip(plain.tolist(), numbers, strict=True))  # by position
-    for name, kind in _kinds_by_name(names, column_types or {}, date_formats or {}).items():
-        i = names.index(name)
-        found[i] = _column_of_kind(frame.iloc[:, i].rename(name), kind, (date_formats or {}).get(name))
-    others = {i: frame.iloc[:, i].rename(names[i]) for i in range(len(names)) if i not in found}
-    found |= {i: infer_column(values) for i, values in others.items()}
-    conventions = _conventions(list(found.values()), frame.attrs.get("decimal"))
-    for i, values in others.items():
-        # A number such as 1.234 that Python reads may be 1234 in a table with decimal commas.
-        as_python = found[i].kind == "number" and found[i].number_format is None and conventions.decimal == ","
-        if found[i].doubtful or as_python:
-            found[i] = infer_column(values, conventions)
-    learned = [found[i] for i in range(len(names))]
-    if all(column.kind == "dropped" for column in learned):
-        raise InputError(
-            f"X has no column to learn from: each of the {len(learned)} is constant or has no value "
-            f"in {len(frame)} sample(s)."
-        )
-    return Schema(columns=tuple(learned), named=not unnamed)
+def _conventions(columns: Sequence[Column], decimal: str | None) -> Conventions:
+    """Return what the columns that leave no doubt have in common; `decimal` is what the file itself suggests."""
+    sure = [column for column in columns if not column.doubtful]
+    marks = {NumberForm.from_text(column.number_format).decimal for column in sure if column.number_format is not None}
+    orders = {order_of(column.date_format) for column in sure if column.date_format is not None} - {None}
+    return Conventions(marks.pop() if len(marks) == 1 else decimal, orders.pop() if len(orders) == 1 else None)
 
 
 def _kinds_by_name(
@@ -216,85 +245,57 @@ def _column_of_kind(values: pd.Series, kind: str, date_format: str | None) -> Co
     return Column(name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts))
 
 
-def _conventions(columns: Sequence[Column], decimal: str | None) -> Conventions:
-    """Return what the columns that leave no doubt have in common; `decimal` is what the file itself suggests."""
-    sure = [column for column in columns if not column.doubtful]
-    marks = {NumberForm.from_text(column.number_format).decimal for column in sure if column.number_format is not None}
-    orders = {order_of(column.date_format) for column in sure if column.date_format is not None} - {None}
-    return Conventions(marks.pop() if len(marks) == 1 else decimal, orders.pop() if len(orders) == 1 else None)
+def _number_column(values: pd.Series, form: str | None = None, doubtful: bool = False) -> Column:
+    """Describe a column of numbers; texts are written in a form, or as in Python."""
+    column = infer_number_columns([str(values.name)], to_numbers(values, form)[:, None])[0]
+    return dataclasses.replace(column, number_format=form, doubtful=doubtful) if column.kind == "number" else column
 
 
-def reading_notes(schema: Schema) -> tuple[str, ...]:
-    """Say which texts are read as numbers, in which form."""
-    names: dict[str, list[str]] = {}
-    for column in schema.columns:
-        if column.number_format is not None:
-            names.setdefault(column.number_format, []).append(column.name)
-    return tuple(
-        f"{_columns_are(some)} read as numbers written like {form}: {listed(some)}." for form, some in names.items()
-    )
+def _date_column(values: pd.Series, form: str | None) -> Column:
+    """Describe a column of dates, leaving out the parts that do not vary."""
+    zone = "UTC" if form is not None and "%z" in form else getattr(values.dtype, "tz", None)
+    timezone = None if zone is None else str(zone)
+    dates = to_dates(values, form, timezone)
+    present = dates[~np.isnat(dates)]
+    name, missing = str(values.name), len(dates) - len(present)
+    parts: tuple[str, ...] = ("days",) if missing else ()  # whether there is a date may be all it says
+    if len(present):
+        columns = infer_number_columns(list(PARTS), np.stack(list(date_parts(present).values()), axis=1))
+        parts = tuple(column.name for column in columns if column.kind == "number") or parts
+    if not parts or missing == len(dates):
+        return _dropped_column(name, len(dates), missing)
+    distinct = len(np.unique(present))
+    days = float(date_parts(present[:1])["days"][0]) if distinct == 1 else None  # beside missing ones
+    return Column(name, "date", missing, distinct, date_format=form, timezone=timezone, parts=parts, constant=days)
 
 
-def doubts(schema: Schema) -> tuple[str, ...]:
-    """Say which texts are read in one of two ways that their values do not decide."""
-    doubtful = [column for column in schema.columns if column.doubtful]
-    notes = []
-    for decimal, reading in ((".", "1,234 as 1234"), (",", "1,234 as 1.234 and 1.234 as 1234")):
-        names = [
-            column.name
-            for column in doubtful
-            if column.number_format is not None and NumberForm.from_text(column.number_format).decimal == decimal
-        ]
-        if names:
-            notes.append(
-                f"{_columns_are(names)} read as numbers whose commas and points could mean either thousands or "
-                f"decimals: {listed(names)}. Read is {reading}; if that is wrong, convert to numbers before."
-            )
-    for order, reading in (("day/month", "3 April"), ("month/day", "4 March")):
-        names = [c.name for c in doubtful if c.date_format is not None and order_of(c.date_format) == order]
-        if names:
-            notes.append(
-                f"{_columns_are(names)} read as dates in the order {order}, but no value decides between the orders: "
-                f"{listed(names)}. 03/04 is the {reading}; if that is wrong, convert with "
-                "pandas.to_datetime(..., format=...) before."
-            )
-    return tuple(notes)
+def _dropped_column(name: str, n_rows: int, missing: int) -> Column:
+    return Column(name, "dropped", n_missing=missing, reason="no value" if missing == n_rows else "constant")
+
+
+def _category_texts(values: pd.Series) -> tuple[Integers, list[str]]:  # (n,), k texts
+    """Return the position of each value among the distinct texts (-1: missing), and these texts."""
+    is_declared = isinstance(values.dtype, pd.CategoricalDtype)  # such a category may be called "?"
+    return distinct_texts(values, frozenset([""]) if is_declared else MISSING_TEXTS)
+
+
+def _begins_with_numbers(values: pd.Series) -> bool:
+    """Whether the first values spare a look at all distinct ones, of which numbers have many."""
+    texts = distinct_texts(values.iloc[:SAMPLE])[1]
+    return len(texts) > 0 and not np.isnan(plain_numbers(texts)).any()
+
+
+def _sorted_vocabulary(values: pd.Series, texts: list[str]) -> tuple[str, ...]:
+    """Sort a vocabulary: as the category declares it, as numbers where all are, by letters otherwise."""
+    if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
+        _, declared = distinct_texts(pd.Series(values.cat.categories), frozenset([""]))
+        occurring = set(texts)
+        return tuple(text for text in declared if text in occurring)
+    numbers = plain_numbers(texts)
+    if np.isnan(numbers).any():
+        return tuple(sorted(texts))
+    return tuple(text for _, text in sorted(zip(numbers.tolist(), texts, strict=True)))
 
 
 def _columns_are(names: Sequence[str]) -> str:
     return f"{counted(len(names), 'column')} {'are' if len(names) > 1 else 'is'}"
-
-
-def leave_out(schema: Schema, reasons: Mapping[str, str]) -> Schema:
-    """Drop columns, given name -> reason; InputError if an argument names no column, or no column is left."""
-    columns = tuple(
-        Column(column.name, "dropped", column.n_missing, reason=reasons[column.name])
-        if column.name in reasons
-        else column
-        for column in schema.columns
-    )
-    if all(column.kind == "dropped" for column in columns):
-        raise InputError(f"X has no column to learn from: each of the {len(columns)} is left out or constant.")
-    return dataclasses.replace(schema, columns=columns)
-
-
-def dropped_notes(schema: Schema) -> tuple[str, ...]:
-    """Say which columns were left out, and why."""
-    return tuple(
-        f"{counted(len(names), 'column')} left out ({reason}): {listed(names)}."
-        for reason, names in schema.dropped_columns.items()
-    )
-
-
-def describe_columns(schema: Schema) -> pd.DataFrame:
-    """Tabulate the columns: column, kind, distinct (not counted for numbers), missing, note."""
-    columns = schema.columns or [Column(name, "number") for name in schema.feature_names]
-    return pd.DataFrame(
-        {
-            "column": [column.name for column in columns],
-            "kind": [column.kind for column in columns],
-            "distinct": pd.array([column.n_unique for column in columns], dtype="Int64"),
-            "missing": [column.n_missing for column in columns],
-            "note": [column.reason or column.number_format or column.date_format or "" for column in columns],
-        }
-    )

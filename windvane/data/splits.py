@@ -121,14 +121,6 @@ def hold_out(target: Integers, share: float, groups: Integers, *, seed: int) -> 
     return _with_every_class([fold], target, sizes[codes], codes, None)[0][0]
 
 
-def _most_frequent_class(codes: Integers, target: Integers) -> Integers:  # (n_groups,)
-    n_classes = int(target.max()) + 1
-    pairs, counts = np.unique(codes * n_classes + target, return_counts=True)
-    group, label = np.divmod(pairs, n_classes)
-    order = np.lexsort((counts, group))  # the most frequent class of a group comes last in it
-    return np.asarray(label[order][np.flatnonzero(np.diff(group[order], append=-1))])
-
-
 def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int) -> list[Fold]:
     """Split the rows into folds, each class evenly; rows of a group stay together, however many groups there are."""
     _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -144,6 +136,14 @@ def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int
         counts[fold] += classes
         fold_of[rows_of[group]] = fold
     return _with_every_class(_to_folds(fold_of, n_folds), target, sizes[codes], codes, None)[0]
+
+
+def _most_frequent_class(codes: Integers, target: Integers) -> Integers:  # (n_groups,)
+    n_classes = int(target.max()) + 1
+    pairs, counts = np.unique(codes * n_classes + target, return_counts=True)
+    group, label = np.divmod(pairs, n_classes)
+    order = np.lexsort((counts, group))  # the most frequent class of a group comes last in it
+    return np.asarray(label[order][np.flatnonzero(np.diff(group[order], append=-1))])
 
 
 def _to_folds(fold_of: Integers, n_folds: int) -> list[Fold]:

@@ -326,6 +326,28 @@ def segment_table(
     return pd.DataFrame(found, columns=None if found else ["column", "segment", "n", "score", "low", "high"])
 
 
+def columns_for_segments(by: Any, frame: pd.DataFrame | None, n_rows: int) -> dict[str, Any]:
+    """Return the values of the columns `by`: names of columns of a frame, or n values; InputError for anything else."""
+    if by is None:
+        return {}
+    is_name = isinstance(by, str | int)
+    by = [by] if is_name else by
+    if frame is not None and isinstance(by, list | tuple) and all(isinstance(one, str | int) for one in by):
+        known = {str(name): name for name in frame.columns}
+        unknown = [one for one in by if str(one) not in known]
+        if not unknown:
+            return {str(one): frame[known[str(one)]].array for one in by}
+        if is_name or len(by) != n_rows:
+            raise unknown_name_error("by", unknown[0], known)
+    has_length = hasattr(by, "__len__")
+    if is_name or isinstance(by, pd.DataFrame) or not has_length or len(by) != n_rows:
+        raise InputError(
+            f"by must be the name of a column of X, several names, or a value for each of the {n_rows} rows; "
+            f"{f'{len(by)} values' if has_length and not is_name else repr(by)} came."
+        )
+    return {str(getattr(by, "name", None) or "by"): pd.Series(by).array}
+
+
 def make_segments(values: Any) -> tuple[Integers, list[str]]:
     """Return the segment of each of n values, and the names of the segments.
 
@@ -430,25 +452,3 @@ def _mean(values: NDArray[Any], weight: Floats | None) -> float:
 
 def _bound(value: Any) -> str:
     return f"{value:%Y-%m-%d}" if isinstance(value, pd.Timestamp) else f"{value:.4g}"
-
-
-def columns_for_segments(by: Any, frame: pd.DataFrame | None, n_rows: int) -> dict[str, Any]:
-    """Return the values of the columns `by`: names of columns of a frame, or n values; InputError for anything else."""
-    if by is None:
-        return {}
-    is_name = isinstance(by, str | int)
-    by = [by] if is_name else by
-    if frame is not None and isinstance(by, list | tuple) and all(isinstance(one, str | int) for one in by):
-        known = {str(name): name for name in frame.columns}
-        unknown = [one for one in by if str(one) not in known]
-        if not unknown:
-            return {str(one): frame[known[str(one)]].array for one in by}
-        if is_name or len(by) != n_rows:
-            raise unknown_name_error("by", unknown[0], known)
-    has_length = hasattr(by, "__len__")
-    if is_name or isinstance(by, pd.DataFrame) or not has_length or len(by) != n_rows:
-        raise InputError(
-            f"by must be the name of a column of X, several names, or a value for each of the {n_rows} rows; "
-            f"{f'{len(by)} values' if has_length and not is_name else repr(by)} came."
-        )
-    return {str(getattr(by, "name", None) or "by"): pd.Series(by).array}

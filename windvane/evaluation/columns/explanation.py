@@ -80,73 +80,6 @@ class ShapleySampling:
     on_round: Callable[[int, int], None] = lambda done, total: None  # rounds that are done, of how many
 
 
-def shapley_values(
-    output: Output,
-    table: Table,
-    background: Table,
-    columns: Sequence[EncodedColumn],
-    sampling: ShapleySampling = ShapleySampling(),
-) -> tuple[Floats, Floats, Floats]:  # (n, p), (n, p), (n,)
-    """Sample the contributions of p columns to the output of n rows, their standard errors, and the mean output.
-
-    Each round takes another background row, the same for all rows, so that contributions add up to the output less the
-    mean output of these background rows.
-    """
-    rng = np.random.default_rng(sampling.seed)
-    chosen = rng.permutation(background.n_rows)[: sampling.max_rounds]
-    final = output(table)  # (n,)
-    found: list[Floats] = []
-    starts: list[Floats] = []
-    end = time.monotonic() + sampling.max_seconds
-    for i, row in enumerate(chosen):
-        begun = time.monotonic()
-        without = background.take(np.full(table.n_rows, row))
-        start = output(without)  # (n,)
-        order = rng.permutation(len(columns))
-        both = [_walk(output, table, without, columns, one, start, final) for one in (order, order[::-1])]
-        found.append(np.mean(both, axis=0))
-        starts.append(start)
-        sampling.on_round(i + 1, len(chosen))
-        if time.monotonic() + (time.monotonic() - begun) > end:
-            break
-    rounds = np.array(found)  # (r, n, p)
-    error = rounds.std(axis=0, ddof=1) / math.sqrt(len(rounds)) if len(rounds) > 1 else np.full(rounds[0].shape, np.nan)
-    return rounds.mean(axis=0), error, np.mean(starts, axis=0)
-
-
-def _walk(
-    output: Output,
-    table: Table,
-    without: Table,
-    columns: Sequence[EncodedColumn],
-    order: Integers,
-    start: Floats,
-    final: Floats,
-) -> Floats:  # (n, p)
-    """Give the background rows one column of the table after the other; return what each step changes."""
-    n, p = table.n_rows, len(columns)
-    levels = np.empty((p + 1, n))
-    levels[0], levels[p] = start, final
-    cells = max(1, n * table.n_columns)
-    at_once = max(1, min(MAX_ROWS_AT_ONCE // max(n, 1), MAX_CELLS_AT_ONCE // cells))
-    mixed, steps = without, list[Table]()
-    for step in range(1, p):
-        mixed = exchange(mixed, table, columns[order[step - 1]])
-        steps.append(mixed)
-        if len(steps) == at_once or step == p - 1:
-            levels[step - len(steps) + 1 : step + 1] = output(_stacked(steps)).reshape(len(steps), n)
-            steps = []
-    changes = np.empty((n, p))
-    changes[:, order] = np.diff(levels, axis=0).T
-    return changes
-
-
-def _stacked(tables: Sequence[Table]) -> Table:
-    first = tables[0]
-    texts = tuple(np.concatenate([table.texts[j] for table in tables]) for j in range(len(first.texts)))
-    return replace(first, matrix=np.concatenate([table.matrix for table in tables]), texts=texts)
-
-
 def explain(
     model: FittedEnsemble,
     X: Any,
@@ -200,6 +133,40 @@ def explain_table(
     )
 
 
+def shapley_values(
+    output: Output,
+    table: Table,
+    background: Table,
+    columns: Sequence[EncodedColumn],
+    sampling: ShapleySampling = ShapleySampling(),
+) -> tuple[Floats, Floats, Floats]:  # (n, p), (n, p), (n,)
+    """Sample the contributions of p columns to the output of n rows, their standard errors, and the mean output.
+
+    Each round takes another background row, the same for all rows, so that contributions add up to the output less the
+    mean output of these background rows.
+    """
+    rng = np.random.default_rng(sampling.seed)
+    chosen = rng.permutation(background.n_rows)[: sampling.max_rounds]
+    final = output(table)  # (n,)
+    found: list[Floats] = []
+    starts: list[Floats] = []
+    end = time.monotonic() + sampling.max_seconds
+    for i, row in enumerate(chosen):
+        begun = time.monotonic()
+        without = background.take(np.full(table.n_rows, row))
+        start = output(without)  # (n,)
+        order = rng.permutation(len(columns))
+        both = [_walk(output, table, without, columns, one, start, final) for one in (order, order[::-1])]
+        found.append(np.mean(both, axis=0))
+        starts.append(start)
+        sampling.on_round(i + 1, len(chosen))
+        if time.monotonic() + (time.monotonic() - begun) > end:
+            break
+    rounds = np.array(found)  # (r, n, p)
+    error = rounds.std(axis=0, ddof=1) / math.sqrt(len(rounds)) if len(rounds) > 1 else np.full(rounds[0].shape, np.nan)
+    return rounds.mean(axis=0), error, np.mean(starts, axis=0)
+
+
 def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive: int) -> tuple[Output, str]:
     """Return what is explained of the rows of a table, and its name."""
     classes = model.classes
@@ -243,3 +210,36 @@ def _few_columns(
     rest = f"{len(columns) - len(kept):,} other columns"
     data = data[list(kept)].assign(**{rest: ""})
     return {**kept, rest: EncodedColumn.together(columns[name] for name in columns if name not in alone)}, data
+
+
+def _walk(
+    output: Output,
+    table: Table,
+    without: Table,
+    columns: Sequence[EncodedColumn],
+    order: Integers,
+    start: Floats,
+    final: Floats,
+) -> Floats:  # (n, p)
+    """Give the background rows one column of the table after the other; return what each step changes."""
+    n, p = table.n_rows, len(columns)
+    levels = np.empty((p + 1, n))
+    levels[0], levels[p] = start, final
+    cells = max(1, n * table.n_columns)
+    at_once = max(1, min(MAX_ROWS_AT_ONCE // max(n, 1), MAX_CELLS_AT_ONCE // cells))
+    mixed, steps = without, list[Table]()
+    for step in range(1, p):
+        mixed = exchange(mixed, table, columns[order[step - 1]])
+        steps.append(mixed)
+        if len(steps) == at_once or step == p - 1:
+            levels[step - len(steps) + 1 : step + 1] = output(_stacked(steps)).reshape(len(steps), n)
+            steps = []
+    changes = np.empty((n, p))
+    changes[:, order] = np.diff(levels, axis=0).T
+    return changes
+
+
+def _stacked(tables: Sequence[Table]) -> Table:
+    first = tables[0]
+    texts = tuple(np.concatenate([table.texts[j] for table in tables]) for j in range(len(first.texts)))
+    return replace(first, matrix=np.concatenate([table.matrix for table in tables]), texts=texts)
