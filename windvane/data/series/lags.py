@@ -135,25 +135,14 @@ def learn_lags(
         for name in names:
             if name not in frame.columns and not (argument == "of" and name == target_name):
                 raise unknown_name_error(argument, name, [*map(str, frame.columns), target_name])
-    clock = _time_column(frame, time, column_types or {}, date_formats or {})
+    column = _time_column(frame, time, column_types or {}, date_formats or {})
     values = [target if name == target_name else _values(frame[name]) for name in of]
     series = series_names(frame, by)
-    grid = _find_grid(frame[time], clock, series)
+    grid = _find_grid(frame[time], column, series)
     ticks = grid.ticks(frame[time])
-    on_grid = float(np.mean(ticks != NO_TICK))
-    if on_grid < MIN_ON_GRID:
-        raise InputError(
-            f"lags need evenly spaced times, but of those in {time!r} {on_grid:.0%} are a whole number of "
-            f"{describe_step(grid)} apart, the most frequent distance. {_ADVICE}"
-        )
+    _check_spacing(ticks, grid)
     history = EarlierRows.of(series, ticks, values)
-    repeated = int((ticks != NO_TICK).sum()) - len(history.ticks)
-    if repeated > MAX_REPEATED * len(frame):
-        told = f"by={list(by)!r}" if by else "by= is not given"
-        raise InputError(
-            f"{repeated:,} of {len(frame):,} rows have the series and time of another row ({told}). Allowed: by, the "
-            "columns that tell the series apart."
-        )
+    _check_repeated(ticks, history, by)
     found = LagFeatures(grid, by, tuple(steps), tuple(of), history)
     clash = [name for name in found.names if name in frame.columns]
     if clash:
@@ -283,6 +272,27 @@ def _are_months(times: pd.Series, column: Column) -> bool:
     since_first = np.unique(dates - months.astype(dates.dtype))
     to_next = np.unique((months + np.timedelta64(1, "M")).astype(dates.dtype) - dates)
     return len(since_first) == 1 or len(to_next) == 1
+
+
+def _check_spacing(ticks: Integers, grid: TimeGrid) -> None:
+    """Refuse times that are not evenly spaced."""
+    on_grid = float(np.mean(ticks != NO_TICK))
+    if on_grid < MIN_ON_GRID:
+        raise InputError(
+            f"lags need evenly spaced times, but of those in {grid.time.name!r} {on_grid:.0%} are a whole number of "
+            f"{describe_step(grid)} apart, the most frequent distance. {_ADVICE}"
+        )
+
+
+def _check_repeated(ticks: Integers, history: EarlierRows, by: tuple[str, ...]) -> None:
+    """Refuse many rows with the series and time of another."""
+    repeated = int((ticks != NO_TICK).sum()) - len(history.ticks)
+    if repeated > MAX_REPEATED * len(ticks):
+        told = f"by={list(by)!r}" if by else "by= is not given"
+        raise InputError(
+            f"{repeated:,} of {len(ticks):,} rows have the series and time of another row ({told}). Allowed: by, the "
+            "columns that tell the series apart."
+        )
 
 
 def _check_gap(split: TimeSplit, steps: Sequence[int], grid: TimeGrid) -> None:
