@@ -171,6 +171,11 @@ def test_many_texts_leave_a_rest() -> None:
     assert np.sum(codes == MAX_SEGMENTS) == 100 - 4 * 10 - 3 * 2
 
 
+def test_categories_of_numbers_may_be_missing() -> None:
+    codes, names = make_segments(pd.Categorical([2, 1, None, 2]))
+    assert codes.tolist() == [1, 0, 2, 1] and names == ["1.0", "2.0", MISSING]
+
+
 def test_a_column_may_be_named_or_given() -> None:
     frame = pd.DataFrame({"a": [1, 2], 7: ["x", "y"]})
     assert list(columns_for_segments("a", frame, 2)) == ["a"]

@@ -356,7 +356,7 @@ def make_segments(values: Any) -> tuple[Integers, list[str]]:
     """
     column = pd.Series(values).reset_index(drop=True)
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
+        column = pd.Series(column.cat.categories).reindex(column.cat.codes).reset_index(drop=True)
     is_ordered = types.is_datetime64_any_dtype(column.dtype) or (
         types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
     )

@@ -28,7 +28,7 @@ from windvane.evaluation.decisions.thresholds import (
     tune_decision,
     with_threshold,
 )
-from windvane.evaluation.metrics import get_metric
+from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble
@@ -173,6 +173,12 @@ def test_goals_that_cannot_be_reached() -> None:
         tune_decision(predictions, 1, metric=get_metric("roc_auc", TASK))
     with pytest.raises(InputError, match="rows of both classes"):
         tune_decision(predictions.take(np.flatnonzero(predictions.target == 0)), 1, recall=0.5)
+
+
+def test_a_metric_may_be_named_like_a_condition() -> None:
+    metric = Metric("hits >= 1", lambda y, p: float(np.mean(y == p)))
+    _, tuning = tune_decision(make(), 1, metric=replace(metric, classes=CLASSES, positive=1))
+    assert f"for hits >= 1: hits >= 1 {tuning.score:.4g}" in str(tuning)
 
 
 def test_a_threshold_that_was_set() -> None:

@@ -70,10 +70,9 @@ class DecisionTuning:
         if not self.n_rows:
             return f"{what} {self.reason}"
         condition, _, limit = self.goal.partition(" >= ")
-        if limit:
-            name = {"precision": "recall", "recall": "precision"}[condition]
-        else:
-            name = {"costs": "mean cost", BY_HAND: "f1"}.get(self.goal, self.goal)
+        name = {"costs": "mean cost", BY_HAND: "f1"}.get(self.goal, self.goal)
+        if limit and condition in ("precision", "recall"):
+            name = "recall" if condition == "precision" else "precision"
         rows = f"{self.n_rows:,} {'validation rows (out of fold)' if self.out_of_fold else 'rows'}"
         return (
             f"{what} {self.reason}: {name} {self.score:.4g}, "
