@@ -118,8 +118,9 @@ def test_lift_adds_up(seed: int, weighted: bool, n: int) -> None:
 @pytest.mark.parametrize("kind", list(USUAL))
 def test_the_worst_rows_come_first(kind: Kind) -> None:
     predictions = make(kind)
-    columns = pd.DataFrame({"loss": np.arange(200), "b": list("xy") * 100})
-    worst = evaluated(predictions, kind, n_worst=5, columns=columns, max_seconds=0).worst_rows
+    columns = pd.DataFrame({"loss": np.arange(200), "b": list("xy") * 100, "row": 7})
+    found = evaluated(predictions, kind, n_worst=5, columns=columns, max_seconds=0)
+    worst = found.worst_rows
     if kind == "regression":
         loss = abs(predictions.prediction - predictions.target)
     else:
@@ -128,6 +129,7 @@ def test_the_worst_rows_come_first(kind: Kind) -> None:
     np.testing.assert_allclose(worst["loss"], np.sort(loss)[::-1][:5])
     np.testing.assert_array_equal(worst["loss (column)"], worst.index)
     np.testing.assert_array_equal(worst["b"], columns["b"].iloc[worst.index])
+    assert [(row["row"], row["row (column)"]) for row in found.to_dict()["worst_rows"]] == [(i, 7) for i in worst.index]
     assert evaluated(predictions, kind, n_worst=0, max_seconds=0).worst_rows.empty
 
 

@@ -275,7 +275,7 @@ def worst_rows(
     table["loss"] = loss[worst]
     if columns is None:
         return table
-    taken = {name: name if name not in table else f"{name} (column)" for name in columns.columns}
+    taken = {name: f"{name} (column)" for name in columns.columns if name in ("row", *table.columns)}
     shown = columns.iloc[predictions.rows[worst]].rename(columns=taken).set_index(index)
     return pd.concat([table, shown], axis=1)
 

@@ -224,6 +224,9 @@ def _group_columns(
             if name in group_of:
                 raise InputError(f"groups: column {name!r} is in {group_of[name]!r} and in {group!r}.")
             group_of[name] = str(group)
+    for group in groups:
+        if str(group) in columns and str(group) not in group_of:
+            raise InputError(f"groups has the name {group!r}, which is a column of no group. Allowed: another name.")
     members: dict[str, list[EncodedColumn]] = {}
     for name, column in columns.items():
         members.setdefault(group_of.get(name, name), []).append(column)
