@@ -458,3 +458,9 @@ def test_a_kind_that_the_user_names_reads_missing_values_as_usual():
     assert (declared.kind, declared.n_missing, declared.vocabulary) == ("category", 0, ("?", "a"))
     note = infer_schema(frame, {"grade": "text"}).columns[1]
     assert (note.kind, note.n_missing) == ("text", 1)
+
+
+def test_columns_that_the_user_names_may_have_numbers_as_names():
+    frame = pd.DataFrame({2020: ["01.02.2024", "02.02.2024", "03.04.2024"], 2021: [1, 2, 3]})
+    first, second = infer_schema(to_frame(frame), {2021: "category"}, {2020: "%m.%d.%Y"}).columns
+    assert (first.date_format, second.kind) == ("%m.%d.%Y", "category")

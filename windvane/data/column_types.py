@@ -48,9 +48,9 @@ def infer_schema(
     plain = plain_columns(frame)
     numbers = infer_number_columns([names[i] for i in plain], to_block(frame, plain)) if len(plain) else []
     found = dict(zip(plain.tolist(), numbers, strict=True))  # by position
-    for name, kind in _kinds_by_name(names, column_types or {}, date_formats or {}).items():
+    for name, (kind, date_format) in _wanted_kinds(names, column_types or {}, date_formats or {}).items():
         i = names.index(name)
-        found[i] = _column_of_kind(frame.iloc[:, i].rename(name), kind, (date_formats or {}).get(name))
+        found[i] = _column_of_kind(frame.iloc[:, i].rename(name), kind, date_format)
     others = {i: frame.iloc[:, i].rename(names[i]) for i in range(len(names)) if i not in found}
     found |= {i: infer_column(values) for i, values in others.items()}
     conventions = _conventions(list(found.values()), frame.attrs.get("decimal"))
@@ -203,21 +203,25 @@ def _conventions(columns: Sequence[Column], decimal: str | None) -> Conventions:
     return Conventions(marks.pop() if len(marks) == 1 else decimal, orders.pop() if len(orders) == 1 else None)
 
 
-def _kinds_by_name(
+def _wanted_kinds(
     names: Sequence[str], column_types: Mapping[str, str], date_formats: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the kind of each column that the user names."""
+) -> dict[str, tuple[str, str | None]]:
+    """Return the kind, and the format of dates, of each column that the user names."""
     for argument, given in (("column_types", column_types), ("date_formats", date_formats)):
         if not isinstance(given, Mapping):
             raise InputError(f"{argument}={given!r} is no mapping. Allowed: the name of a column -> a text.")
         for name in given:
-            if str(name) not in names:
+            if name_text(name) not in names:
                 raise unknown_name_error(argument, name, names)
+    formats = {name_text(name): form for name, form in date_formats.items()}
+    wanted: dict[str, tuple[str, str | None]] = {name: ("date", form) for name, form in formats.items()}
     for name, kind in column_types.items():
         check_choice(f"column_types[{name!r}]", kind, READABLE_KINDS)
-        if kind != "date" and name in date_formats:
+        text = name_text(name)
+        if kind != "date" and text in formats:
             raise InputError(f"column_types[{name!r}]={kind!r}, but date_formats has a format for it.")
-    return {str(name): "date" for name in date_formats} | {str(name): kind for name, kind in column_types.items()}
+        wanted[text] = (kind, formats.get(text))
+    return wanted
 
 
 def _column_of_kind(values: pd.Series, kind: str, date_format: str | None) -> Column:
