@@ -93,15 +93,15 @@ def _to_pandas(y: Any) -> Any:
 
 
 def _label_lists(y: Any) -> list[Any] | None:
-    """Return the rows of y if each is a collection; None otherwise, and for lists of one value each, a column."""
+    """Return the rows of y if each is a collection of labels; None otherwise, and for a column in lists of one."""
     if isinstance(y, pd.Series):
         y = y.tolist() if y.dtype == object else []
     elif isinstance(y, np.ndarray):
         y = y.tolist() if y.ndim == 1 and y.dtype == object else []
     if not isinstance(y, list | tuple) or not y or not all(isinstance(row, COLLECTIONS) for row in y):
         return None
-    ordered = all(isinstance(row, list | tuple | np.ndarray) and len(row) == 1 for row in y)
-    return None if ordered else list(y)
+    is_column = all(isinstance(row, list | tuple | np.ndarray) and len(row) == 1 for row in y)
+    return None if is_column else list(y)
 
 
 def _is_indicator(lists: Sequence[Any]) -> bool:

@@ -34,15 +34,9 @@ UNIT = np.array([0.0, 1.0])
 
 
 def evaluation_page(evaluation: EvaluationTables) -> Page:
-    pictures = figures(evaluation)
-    named = [
-        ("Metrics", [metrics_table(evaluation)]),
-        ("Classes", class_tables(evaluation)),
-        ("Targets", target_tables(evaluation)),
-        ("Segments", segment_tables(evaluation)),
-        ("Probabilities", [side_by_side(*pictures)] if pictures else []),
-        ("Worst rows", worst_rows_table(evaluation)),
-    ]
+    named, pictures = _tables(evaluation), figures(evaluation)
+    if pictures:
+        named.insert(-1, ("Probabilities", [side_by_side(*pictures)]))  # before the worst rows
     sections = [Section(title, content) for title, content in named if content]
     return Page(
         "windvane evaluation", [paragraph(headline(evaluation), ".")], sections, f"Written by windvane {VERSION}."
@@ -51,15 +45,18 @@ def evaluation_page(evaluation: EvaluationTables) -> Page:
 
 def evaluation_fragment(evaluation: EvaluationTables) -> Html:
     """Return the tables alone, for a notebook."""
-    parts = [
-        paragraph(headline(evaluation), "."),
-        metrics_table(evaluation),
-        *class_tables(evaluation),
-        *target_tables(evaluation),
-        *segment_tables(evaluation),
-        *worst_rows_table(evaluation),
+    tables = [html for _, content in _tables(evaluation) for html in content]
+    return Html("".join([paragraph(headline(evaluation), "."), *tables]))
+
+
+def _tables(evaluation: EvaluationTables) -> list[tuple[str, list[Html]]]:
+    return [
+        ("Metrics", [metrics_table(evaluation)]),
+        ("Classes", class_tables(evaluation)),
+        ("Targets", target_tables(evaluation)),
+        ("Segments", segment_tables(evaluation)),
+        ("Worst rows", worst_rows_table(evaluation)),
     ]
-    return Html("".join(parts))
 
 
 def figures(evaluation: EvaluationTables) -> list[Html]:

@@ -267,10 +267,10 @@ def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None, pos
         wrap = ": wrap it as windvane.Metric(name, function, needs=...)" if callable(metric) else ""
         raise InputError(f"metric={metric!r} is not a name, scikit-learn scorer or windvane.Metric{wrap}.")
     if (found.needs == "values") == task.is_classification:
-        goal, needs = (
-            ("classification", "'labels' or 'probabilities'") if task.is_classification else ("regression", "'values'")
-        )
-        raise InputError(f"metric={found.name!r} has needs={found.needs!r}, but for {goal} it must be {needs}.")
+        allowed = "classification it must be 'labels' or 'probabilities'"
+        if task.kind == "regression":
+            allowed = "regression it must be 'values'"
+        raise InputError(f"metric={found.name!r} has needs={found.needs!r}, but for {allowed}.")
     return found
 
 

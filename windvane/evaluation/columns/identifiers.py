@@ -6,7 +6,7 @@ Notation: n rows; `n_classes` is 0 for regression.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,7 @@ def score_column(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], 
 
 @np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds up all numbers, which may be the largest
 def _predict_half(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> Floats:
-    settings: Mapping[str, Any]
-    settings = {"min_samples_leaf": 3, "max_leaf_nodes": max(32, 2 * n_classes), "random_state": 0}
+    settings: dict[str, Any] = {"min_samples_leaf": 3, "max_leaf_nodes": max(32, 2 * n_classes), "random_state": 0}
     values = float32(values)
     if n_classes == 0:
         tree = DecisionTreeRegressor(**settings).fit(values[half], target[half])
