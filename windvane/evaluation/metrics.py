@@ -425,31 +425,31 @@ def _name_of(function: Any) -> str:
 
 def _of_scorer(scorer: Any, name: str, task: Task, classes: NDArray[Any] | None, positive: int | None = None) -> Metric:
     """Metric of a scorer; without classes its function receives codes, of which some may be absent."""
+    function, arguments = scorer._score_func, dict(scorer._kwargs)
+    uses_positive, column = False, 1
+    if classes is not None and positive is not None and _takes(function, "pos_label"):
+        uses_positive = arguments.get("average", "binary") == "binary"
+        if uses_positive:
+            if arguments.get("pos_label") is None:
+                arguments["pos_label"] = classes[positive]
+            positive = int(arguments["pos_label"] == classes[1])
+            column = int(arguments["pos_label"] != np.sort(classes)[0])  # the function receives sorted probabilities
     response = scorer._response_method
     methods = (response,) if isinstance(response, str) else tuple(response)
-    arguments = dict(scorer._kwargs)
-    column, uses_positive = None, False
-    if classes is not None and positive is not None and _takes(scorer._score_func, "pos_label"):
-        uses_positive = arguments.get("average", "binary") == "binary"
-        if uses_positive and arguments.get("pos_label") is None:
-            arguments["pos_label"] = classes[positive]
-    needs: Needs = "labels" if task.is_classification and not _is_for_numbers(scorer) else "values"
-    if "predict" not in methods:
-        if "predict_proba" not in methods:
-            raise InputError(f"metric={name!r} needs {response}, but models only have 'predict' and 'predict_proba'.")
+    if "predict" in methods:
+        needs: Needs = "labels" if task.is_classification and not _is_for_numbers(scorer) else "values"
+    elif "predict_proba" in methods:
         needs = "probabilities"
-        if task.kind == "binary":
-            column = 0 if uses_positive and classes is not None and arguments["pos_label"] == np.sort(classes)[0] else 1
+    else:
+        raise InputError(f"metric={name!r} needs {response}, but models only have 'predict' and 'predict_proba'.")
     if classes is None:
-        if _takes(scorer._score_func, "zero_division"):
+        if _takes(function, "zero_division"):
             arguments["zero_division"] = 0.0
-        if needs == "probabilities" and _takes(scorer._score_func, "labels"):
+        if needs == "probabilities" and _takes(function, "labels"):
             arguments["labels"] = np.arange(task.n_classes)
-    function = ScorerFunction(scorer._score_func, arguments, column)
-    metric = Metric(name, function, needs, greater_is_better=scorer._sign > 0, classes=classes)
-    if not uses_positive or classes is None:
-        return dataclasses.replace(metric, positive=positive)
-    return dataclasses.replace(metric, positive=int(arguments["pos_label"] == classes[1]), uses_positive=True)
+    one_column = column if needs == "probabilities" and task.kind == "binary" else None
+    scored = ScorerFunction(function, arguments, one_column)
+    return Metric(name, scored, needs, scorer._sign > 0, classes, positive, uses_positive)
 
 
 @dataclass(frozen=True)
