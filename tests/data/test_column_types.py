@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windvane.data import column_types as module
-from windvane.data.column_types import recognise, recognise_numbers
+from windvane.data.column_types import infer_column, infer_number_columns
 from windvane.runtime.columns.column import Column
 
 DAYS = pd.date_range("2023-11-05", periods=60, freq="29h")
 
 
 def column(values, dtype=None):
-    return recognise(pd.Series(values, name="c", dtype=dtype))
+    return infer_column(pd.Series(values, name="c", dtype=dtype))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_block_equals_column_by_column(n_rows, cells, sample):
     block = np.array(cells).T[:n_rows]
     whole, module.SAMPLE = module.SAMPLE, sample
     try:
-        found = recognise_numbers([f"x{j}" for j in range(block.shape[1])], block)
+        found = infer_number_columns([f"x{j}" for j in range(block.shape[1])], block)
     finally:
         module.SAMPLE = whole
     for j, got in enumerate(found):

@@ -449,3 +449,18 @@ def test_a_wrong_word_on_columns_is_said(types, formats, said):
     frame = pd.DataFrame({"zip": [8001, 3012, 8001], "note": ["a b", "c d", "e f"]})
     with pytest.raises(InputError, match=said):
         infer_schema(frame, types, formats)
+
+
+def test_a_kind_that_the_user_names_reads_missing_values_as_usual():
+    frame = pd.DataFrame({"x": [1, 2, 3], "grade": ["a", "?", "a"], "declared": pd.Categorical(["?", "a", "a"])})
+    _, grade, declared = infer_schema(frame, {"grade": "category", "declared": "category"}).columns
+    assert (grade.kind, grade.n_missing, grade.vocabulary) == ("category", 1, ("a",))
+    assert (declared.kind, declared.n_missing, declared.vocabulary) == ("category", 0, ("?", "a"))
+    note = infer_schema(frame, {"grade": "text"}).columns[1]
+    assert (note.kind, note.n_missing) == ("text", 1)
+
+
+def test_columns_that_the_user_names_may_have_numbers_as_names():
+    frame = pd.DataFrame({2020: ["01.02.2024", "02.02.2024", "03.04.2024"], 2021: [1, 2, 3]})
+    first, second = infer_schema(to_frame(frame), {2021: "category"}, {2020: "%m.%d.%Y"}).columns
+    assert (first.date_format, second.kind) == ("%m.%d.%Y", "category")

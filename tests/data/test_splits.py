@@ -329,7 +329,7 @@ def test_hold_out_gives_each_class_its_share(seed: int, share: float, size: int)
     group_class = np.concatenate([np.arange(4).repeat(2), rng.integers(0, 4, 60)])
     groups = np.repeat(np.arange(68), size)
     target = group_class[groups]
-    fold = hold_out(target, share, seed=seed, groups=groups)
+    fold = hold_out(target, share, groups, seed=seed)
     assert sorted([*fold.train, *fold.validation]) == list(range(len(target)))
     assert not set(groups[fold.train]) & set(groups[fold.validation])
     assert set(target[fold.train]) == set(range(4))
@@ -337,23 +337,23 @@ def test_hold_out_gives_each_class_its_share(seed: int, share: float, size: int)
     for label in range(4):
         rows = target == label
         assert abs((target[fold.validation] == label).sum() - share * rows.sum()) <= size + 1e-9
-    again = hold_out(target, share, seed=seed, groups=groups)
+    again = hold_out(target, share, groups, seed=seed)
     assert np.array_equal(again.validation, fold.validation)
 
 
-def test_hold_out_without_groups_and_with_too_few() -> None:
-    fold = hold_out(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 0.5, seed=0)
+def test_hold_out_of_single_rows_and_of_too_few_groups() -> None:
+    fold = hold_out(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 0.5, np.arange(8), seed=0)
     assert np.bincount([0, 0, 0, 0, 1, 1, 1, 1], weights=np.isin(np.arange(8), fold.validation)).tolist() == [2, 2]
-    assert len(hold_out(np.array([0, 0, 1, 1]), 0.01, seed=0).validation) == 1
+    assert len(hold_out(np.array([0, 0, 1, 1]), 0.01, np.arange(4), seed=0).validation) == 1
     with pytest.raises(InputError, match="each of the 2 classes is in one group alone"):
-        hold_out(np.array([0, 0, 1, 1]), 0.5, seed=0, groups=["a", "a", "b", "b"])
+        hold_out(np.array([0, 0, 1, 1]), 0.5, np.array([0, 0, 1, 1]), seed=0)
 
 
 def test_hold_out_keeps_a_class_that_is_everywhere_the_smaller() -> None:
     groups = np.repeat(np.arange(30), 4)
     target = np.where(np.arange(120) % 4 == 0, 1, 0)
     target[4:] = np.where(groups[4:] < 29, 0, target[4:])
-    fold = hold_out(target, 0.4, seed=1, groups=groups)
+    fold = hold_out(target, 0.4, groups, seed=1)
     assert set(target[fold.train]) == {0, 1}
 
 

@@ -30,6 +30,7 @@ from windvane.evaluation.evaluation import (
 )
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import Predictions
+from windvane.pages.html_builder import number
 from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble
 
@@ -117,8 +118,9 @@ def test_lift_adds_up(seed: int, weighted: bool, n: int) -> None:
 @pytest.mark.parametrize("kind", list(USUAL))
 def test_the_worst_rows_come_first(kind: Kind) -> None:
     predictions = make(kind)
-    columns = pd.DataFrame({"loss": np.arange(200), "b": list("xy") * 100})
-    worst = evaluated(predictions, kind, n_worst=5, columns=columns, max_seconds=0).worst_rows
+    columns = pd.DataFrame({"loss": np.arange(200), "b": list("xy") * 100, "row": 7})
+    found = evaluated(predictions, kind, n_worst=5, columns=columns, max_seconds=0)
+    worst = found.worst_rows
     if kind == "regression":
         loss = abs(predictions.prediction - predictions.target)
     else:
@@ -127,6 +129,7 @@ def test_the_worst_rows_come_first(kind: Kind) -> None:
     np.testing.assert_allclose(worst["loss"], np.sort(loss)[::-1][:5])
     np.testing.assert_array_equal(worst["loss (column)"], worst.index)
     np.testing.assert_array_equal(worst["b"], columns["b"].iloc[worst.index])
+    assert [(row["row"], row["row (column)"]) for row in found.to_dict()["worst_rows"]] == [(i, 7) for i in worst.index]
     assert evaluated(predictions, kind, n_worst=0, max_seconds=0).worst_rows.empty
 
 
@@ -170,6 +173,11 @@ def test_many_texts_leave_a_rest() -> None:
     assert np.sum(codes == MAX_SEGMENTS) == 100 - 4 * 10 - 3 * 2
 
 
+def test_categories_of_numbers_may_be_missing() -> None:
+    codes, names = make_segments(pd.Categorical([2, 1, None, 2]))
+    assert codes.tolist() == [1, 0, 2, 1] and names == ["1.0", "2.0", MISSING]
+
+
 def test_a_column_may_be_named_or_given() -> None:
     frame = pd.DataFrame({"a": [1, 2], 7: ["x", "y"]})
     assert list(columns_for_segments("a", frame, 2)) == ["a"]
@@ -183,6 +191,13 @@ def test_a_column_may_be_named_or_given() -> None:
     for wrong in ([1.5, 2.5, 3.5], frame, "a"):
         with pytest.raises(InputError, match=r"a value for each|not known"):
             columns_for_segments(wrong, None if isinstance(wrong, str) else frame.iloc[:1], 1)
+
+
+def test_the_diagram_states_the_calibration_error_of_the_metrics(tmp_path: Path) -> None:
+    found = evaluated(make("binary", weighted=True), "binary", max_seconds=0)
+    error = found.metrics.set_index("metric").loc["expected_calibration_error", "score"]
+    page = found.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"Expected calibration error: {number(error, 3)}." in page
 
 
 def test_rows_of_one_class() -> None:

@@ -210,7 +210,6 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         assert predictor.classes is not None
         ensemble, tuning = tune_decision(
             self._rows_to_tune("tune_threshold", predictor.ensemble, X, y, sample_weight),
-            predictor.classes,
             positive,
             metric=None if metric is None else get_metric(metric, predictor.task, predictor.classes, positive),
             precision=precision,

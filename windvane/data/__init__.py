@@ -1,1 +1,1 @@
-"""What we are given: files, columns, targets, metrics, folds."""
+"""Data to learn from: files, column types, targets, folds, images."""

@@ -31,7 +31,7 @@ def parse_arff(text: str) -> pd.DataFrame:
             raise ValueError(f"line {number} has {len(row)} values, but {len(names)} attributes are declared")
         for column, value in zip(columns, row, strict=True):
             column.append(value)
-    return pd.concat([_series(*triple) for triple in zip(names, types, columns, strict=True)], axis=1)
+    return pd.concat(list(map(_series, names, types, columns)), axis=1)
 
 
 def _read_header(lines: Iterator[tuple[int, str]]) -> tuple[list[str], list[Type]]:

@@ -1,7 +1,4 @@
-"""In which format the dates of a column are written, if its texts are dates.
-
-`windvane.runtime.columns.dates` reads them by it, in training as in prediction.
-"""
+"""Find the format in which the texts of a column write dates; `windvane.runtime.columns.dates` reads them by it."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ SAMPLE = 1000  # texts that show that most formats do not hold
 
 def find_date_format(texts: list[str], order: str | None) -> tuple[str | None, bool]:
     """Find the one format in which all texts are dates, and whether day and month may be exchanged; `order` decides."""
-    first = texts[:5]
-    if not all(len(re.findall(r"\d", text)) >= 3 and _guesses(text) for text in first):
-        return None, False
-    guesses = dict.fromkeys(form for text in first for form in _guesses(text))
-    both = [(form, swapped_order(form)) if order_of(form) is not None else (form,) for form in guesses]
-    forms = list(dict.fromkeys(form for one in both for form in one))
-    for some in (texts[:SAMPLE], texts):
-        forms = [form for form in forms if _are_dates(some, form)]
+    candidates: dict[str, None] = {}
+    for text in texts[:5]:
+        guesses = _guess_formats(text) if len(re.findall(r"\d", text)) >= 3 else []
+        if not guesses:
+            return None, False
+        for form in guesses:
+            candidates |= dict.fromkeys([form] if order_of(form) is None else [form, swapped_order(form)])
+    forms = [form for form in candidates if _are_dates(texts[:SAMPLE], form) and _are_dates(texts[SAMPLE:], form)]
     by_order = {found: form for form in reversed(forms) if (found := order_of(form)) is not None}
     if len(by_order) < 2:
         return (forms[0] if forms else None), False
@@ -38,7 +35,7 @@ def _are_dates(texts: list[str], form: str) -> bool:
     return not parsed.isna().any()
 
 
-def _guesses(text: str) -> list[str]:
+def _guess_formats(text: str) -> list[str]:
     """The formats that a text may have as a date."""
     short = re.fullmatch(r"\d\d([.-])\d\d\1\d\d|\d{1,2}(/)\d{1,2}/\d\d", text)
     if short:  # with a year of two digits, at which pandas does not guess

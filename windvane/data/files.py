@@ -273,24 +273,21 @@ def _to_array(X: Any) -> NDArray[Any]:
 
 
 def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
-    """Read CSV or TSV after a look at the beginning.
-
-    In a file with decimal commas, numbers whose points part thousands become texts: 12.500 is no 12.5.
-    """
-    found = DelimitedFile.find(file)
-    frame = found.read(dtype=dict.fromkeys(texts, "str"))
-    forms = [
-        evidence.forms[0]
-        for name in frame.columns[[pd.api.types.is_string_dtype(dtype) for dtype in frame.dtypes]]
-        if (evidence := number_forms(frame[name].iloc[:_SNIFFED_NUMBERS].dropna())).forms and not evidence.doubtful
-    ]
-    has_commas = bool(forms) and all(form.decimal == "," for form in forms)
-    if has_commas or found.delimiter == ";":
+    """Read CSV or TSV; in a file with decimal commas 12.500 stays a text, since it is not 12.5."""
+    delimited = DelimitedFile.find(file)
+    frame = delimited.read(dtype=dict.fromkeys(texts, "str"))
+    marks: set[str] = set()
+    for name in frame.columns[[pd.api.types.is_string_dtype(dtype) for dtype in frame.dtypes]]:
+        evidence = number_forms(frame[name].iloc[:_SNIFFED_NUMBERS].dropna())
+        if evidence.forms and not evidence.doubtful:
+            marks.add(evidence.forms[0].decimal)
+    if marks == {","} or delimited.delimiter == ";":
         frame.attrs["decimal"] = ","  # Excel writes semicolons where commas are decimal
-    names = [name for name in frame.columns if frame[name].dtype.kind == "f"] if has_commas else []
-    as_texts = found.read(dtype="str", usecols=names) if names else frame[[]]
-    for name in names:
-        evidence = number_forms(as_texts[name].dropna())
-        if evidence.doubtful and any(form.decimal == "," for form in evidence.forms):
-            frame[name] = as_texts[name]
+    names = [name for name in frame.columns if frame[name].dtype.kind == "f"] if marks == {","} else []
+    if names:
+        as_texts = delimited.read(dtype="str", usecols=names)
+        for name in names:
+            evidence = number_forms(as_texts[name].dropna())
+            if evidence.doubtful and any(form.decimal == "," for form in evidence.forms):
+                frame[name] = as_texts[name]
     return frame

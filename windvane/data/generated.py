@@ -40,10 +40,7 @@ RANKING_ROWS = 8_000
 
 
 def fit_generated(table: Table, target: NDArray[Any], task: Task, seed: int) -> tuple[GeneratedFeatures, Table]:
-    """Learn which features to generate from a training set; return them with the extended training table.
-
-    The target means of the training rows are out of fold (five folds); everything else equals `transform`.
-    """
+    """Learn which features to generate from a training set; return them with the extended training table."""
     p, cardinalities = table.n_numbers, table.cardinalities
     gains = _gains(np.asarray(table.matrix), target, task, list(range(p, p + len(cardinalities))), seed)
     best_numbers = [int(j) for j in np.argsort(-gains[:p], kind="stable") if gains[j] > 0]
@@ -58,7 +55,7 @@ def fit_generated(table: Table, target: NDArray[Any], task: Task, seed: int) -> 
         for number in best_numbers[:MAX_GROUPED]
     )
     generated = GeneratedFeatures(arithmetic, crosses, groups)
-    return generated, generated.extend(table, codes, encoded)
+    return generated, generated.extend(table, codes, encoded)  # as `transform`, but with out-of-fold target means
 
 
 def train_small_booster(matrix: Floats, target: NDArray[Any], task: Task, categories: list[int], seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""Rows of X with what belongs to them (target, weights, groups): which of them count, and whether the order is one."""
+"""Rows of X and what belongs to them (target, weights, groups, times): whether their order agrees, and some of them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from windvane.runtime.columns.table import Integers
 
 
 def order_notes(X: Any, others: Mapping[str, Any]) -> list[str]:
-    """Report what has the index labels of X in another order; labels that differ from those of X are no match."""
-    notes = []
+    """Return a note on each argument that has the index labels of X in another order."""
+    notes: list[str] = []
+    if not isinstance(X, pd.DataFrame | pd.Series):
+        return notes
     for name, values in others.items():
-        if not isinstance(X, pd.DataFrame | pd.Series) or not isinstance(values, pd.DataFrame | pd.Series):
+        if not isinstance(values, pd.DataFrame | pd.Series):
             continue
         ours, theirs = X.index, values.index
         if len(ours) != len(theirs) or ours.equals(theirs):
@@ -43,7 +45,7 @@ def order_notes(X: Any, others: Mapping[str, Any]) -> list[str]:
 
 
 def take_rows(values: Any, rows: Integers, n_rows: int, name: str) -> Any:
-    """Take some rows of what has a value for each of `n_rows`; None stays None."""
+    """Return the values of some of `n_rows` rows; None stays None."""
     if values is None:
         return None
     if hasattr(values, "to_pandas"):

@@ -54,15 +54,11 @@ def make_folds(
     by: SplitOptions = SplitOptions(),
     classes: Sequence[Any] | None = None,
 ) -> tuple[list[Fold], tuple[str, ...]]:
-    """Split the rows; returns at least one fold, and notes for the user.
+    """Return at least one fold, and notes for the user; by default shuffled, and stratified by class or quantile.
 
-    By default rows are shuffled, and stratified by class or by quantiles of the target. One fold is a hold-out of a
-    third of the rows, at most `MAX_HOLDOUT_ROWS`. In time order a hold-out is the last third, and k folds are k + 1
-    blocks of rows, each validated after training on all blocks before it (as in scikit-learn's TimeSeriesSplit): the
-    rows of the first block are never validated, and rows of equal time stay together; a `TimeSplit` changes that. With
-    groups and time, a group that occurs on both sides of a cut counts on one side alone; its other rows are in neither
-    set of that fold. A splitter has its own number of folds.
-    InputError if there are too few rows, or if groups, time or splitter cannot be used or contradict each other.
+    One fold is a hold-out of a third of the rows, at most `MAX_HOLDOUT_ROWS`; in time order the last third. In time
+    order k folds are k + 1 blocks of rows, each validated after training on all before it, as in scikit-learn's
+    TimeSeriesSplit; a `TimeSplit` changes that.
     """
     n_rows = len(target)
     in_time = by.splitter if isinstance(by.splitter, TimeSplit) else TimeSplit()
@@ -81,32 +77,27 @@ def make_folds(
         rank, instants = _ranks("time", by.time, n_rows)
         folds = [Fold(train, validation) for train, validation in time_folds(rank, instants, n_folds, in_time)]
         if groups is not None:
-            folds, notes = _part_groups(folds, groups, seed)
+            folds, notes = _separate_groups(folds, groups, seed)
     elif by.splitter is not None:
-        folds = _own_folds(by.splitter, target, groups)
+        folds = _folds_of_splitter(by.splitter, target, groups)
     else:
         strata = _strata(target, n_folds)
-        valids = _spread(strata, n_folds, seed) if groups is None else _spread_groups(strata, groups, n_folds, seed)
-        folds = [Fold(np.flatnonzero(~validation), np.flatnonzero(validation)) for validation in valids]
+        spread = (
+            _spread_rows(strata, n_folds, seed) if groups is None else _spread_groups(strata, groups, n_folds, seed)
+        )
+        folds = _to_folds(spread, n_folds)
     if target.dtype.kind not in "iu":
         return folds, notes
     folds, more = _with_every_class(folds, target, rank, groups, classes, in_time=by.time is not None)
     return folds, (*notes, *more)
 
 
-def hold_out(target: Integers, share: float, *, seed: int, groups: Any = None) -> Fold:
-    """Hold out a share of the rows of each class; rows of a group stay together.
-
-    Unlike a fold of `make_folds` it has any share, and stratifies however many groups there are: each group counts for
-    its most frequent class, and groups are drawn at random until a class has its share; what is rounded in one class is
-    made up for in the next. InputError if groups cannot be used, or each class is in one group only.
-    """
-    codes = np.arange(len(target)) if groups is None else _ranks("groups", groups, len(target))[0]
-    sizes = np.bincount(codes)  # (n_groups,)
-    pairs, counts = np.unique(codes * (int(target.max()) + 1) + target, return_counts=True)
-    group, stratum = np.divmod(pairs, int(target.max()) + 1)
-    order = np.lexsort((counts, group))  # the most frequent class of a group comes last in it
-    stratum = stratum[order][np.flatnonzero(np.diff(group[order], append=-1))]  # (n_groups,)
+def hold_out(target: Integers, share: float, groups: Integers, *, seed: int) -> Fold:
+    """Hold out any share of the rows of each class; rows of a group stay together, however many groups there are."""
+    # Each group counts for its most frequent class. Groups are drawn at random until a class has its share; what is
+    # rounded in one class is made up for in the next.
+    _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    stratum = _most_frequent_class(codes, target)  # (n_groups,)
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(sizes))
     shuffled = shuffled[np.argsort(stratum[shuffled], kind="stable")]
@@ -144,8 +135,20 @@ def grouped_folds(target: Integers, groups: Integers, n_folds: int, *, seed: int
         fold = int(np.lexsort((counts.sum(axis=1), counts @ classes))[0])
         counts[fold] += classes
         fold_of[rows_of[group]] = fold
-    folds = [Fold(np.flatnonzero(fold_of != i), np.flatnonzero(fold_of == i)) for i in range(n_folds)]
-    return _with_every_class(folds, target, sizes[codes], codes, None)[0]
+    return _with_every_class(_to_folds(fold_of, n_folds), target, sizes[codes], codes, None)[0]
+
+
+def _most_frequent_class(codes: Integers, target: Integers) -> Integers:  # (n_groups,)
+    n_classes = int(target.max()) + 1
+    pairs, counts = np.unique(codes * n_classes + target, return_counts=True)
+    group, label = np.divmod(pairs, n_classes)
+    order = np.lexsort((counts, group))  # the most frequent class of a group comes last in it
+    return np.asarray(label[order][np.flatnonzero(np.diff(group[order], append=-1))])
+
+
+def _to_folds(fold_of: Integers, n_folds: int) -> list[Fold]:
+    """Return the folds, given the number of the one that validates each row; -1 for none."""
+    return [Fold(np.flatnonzero(fold_of != i), np.flatnonzero(fold_of == i)) for i in range(n_folds)]
 
 
 def _ranks(name: str, labels: Any, n_rows: int) -> tuple[Integers, pd.Index]:  # (n_rows,), (m,)
@@ -202,25 +205,25 @@ def _strata(target: NDArray[Any], n_folds: int) -> Integers:  # (n,)
     return ranks * n_bins // len(target)
 
 
-def _spread(strata: Integers, n_folds: int, seed: int) -> list[NDArray[np.bool_]]:  # n_folds masks of shape (n,)
-    """Distribute the rows to the folds, stratum by stratum: in each the folds differ by one row at most."""
+def _spread_rows(strata: Integers, n_folds: int, seed: int) -> Integers:  # (n,)
+    """Return the fold of each row, -1 for none; within a stratum the folds differ by one row at most."""
     rng = np.random.default_rng(seed)
     n_rows = len(strata)
     shuffled = rng.permutation(n_rows)
     small = strata.astype(np.int16) if strata.max() < 2**15 else strata  # sorted in linear time
     order = shuffled[np.argsort(small[shuffled], kind="stable")]  # (n,)
-    fold = np.full(n_rows, -1)
+    fold_of = np.full(n_rows, -1)
     if n_folds == 1:
         n_valid = max(1, min(int(n_rows * HOLDOUT), MAX_HOLDOUT_ROWS))
         evenly = ((np.arange(n_valid) + rng.random()) * (n_rows / n_valid)).astype(np.int64)  # (n_valid,)
-        fold[order[evenly]] = 0
+        fold_of[order[evenly]] = 0
     else:
-        fold[order] = np.arange(n_rows) % n_folds
-    return [fold == i for i in range(n_folds)]
+        fold_of[order] = np.arange(n_rows) % n_folds
+    return fold_of
 
 
-def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) -> list[NDArray[np.bool_]]:
-    """Distribute whole groups to the folds, stratified as far as groups allow."""
+def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) -> Integers:  # (n,)
+    """Return the fold of each row, -1 for none; groups stay whole, and are stratified as far as that allows."""
     n_groups = int(groups.max()) + 1
     if n_groups < max(2, n_folds):
         raise InputError(f"groups has {n_groups} distinct value(s), but {max(2, n_folds)} are needed.")
@@ -236,11 +239,13 @@ def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) 
     if not valids or not all(map(len, valids)):
         by_group = GroupKFold(parts, shuffle=True, random_state=seed)
         valids = [validation for _, validation in by_group.split(strata, strata, groups)]
-    rows = np.arange(len(groups))
-    return [np.isin(rows, validation) for validation in valids[:n_folds]]
+    fold_of = np.full(len(groups), -1)
+    for i, validation in enumerate(valids[:n_folds]):
+        fold_of[validation] = i
+    return fold_of
 
 
-def _part_groups(folds: list[Fold], groups: Integers, seed: int) -> tuple[list[Fold], tuple[str, ...]]:
+def _separate_groups(folds: list[Fold], groups: Integers, seed: int) -> tuple[list[Fold], tuple[str, ...]]:
     """Have each group on one side of the cuts of folds in time order; returns a note on rows that are left out."""
     n_left, parted = 0, []
     for i, fold in enumerate(folds):
@@ -269,7 +274,7 @@ def _part_groups(folds: list[Fold], groups: Integers, seed: int) -> tuple[list[F
     )
 
 
-def _own_folds(splitter: Any, target: NDArray[Any], groups: Integers | None) -> list[Fold]:
+def _folds_of_splitter(splitter: Any, target: NDArray[Any], groups: Integers | None) -> list[Fold]:
     """The folds of the user's splitter, checked."""
     if isinstance(splitter, int | str):
         raise InputError(f"split={splitter!r} is not a splitter; set the number of folds by policy='cv5' and the like.")
@@ -283,7 +288,7 @@ def _own_folds(splitter: Any, target: NDArray[Any], groups: Integers | None) -> 
     folds = []
     for i, pair in enumerate(pairs):
         train, validation = (
-            _rows(part, n_rows, f"split: the {name} set of fold {i}")
+            _checked_rows(part, n_rows, f"split: the {name} set of fold {i}")
             for part, name in zip(pair, ("training", "validation"), strict=True)
         )
         common = np.intersect1d(train, validation)
@@ -293,7 +298,7 @@ def _own_folds(splitter: Any, target: NDArray[Any], groups: Integers | None) -> 
     return folds
 
 
-def _rows(part: Any, n_rows: int, name: str) -> Integers:
+def _checked_rows(part: Any, n_rows: int, name: str) -> Integers:
     rows = np.asarray(part)
     if rows.dtype == bool and rows.shape == (n_rows,):
         rows = np.flatnonzero(rows)
@@ -329,13 +334,12 @@ def _with_every_class(
     kept = []
     for i, (fold, lacks) in enumerate(zip(folds, lacking, strict=True)):
         if lacks.any():
-            rows = group = first[lacks] if groups is None else np.flatnonzero(np.isin(groups, groups[first[lacks]]))
-            if in_time:
-                rows = first[lacks]
+            missing = first[lacks]
+            together = missing if groups is None else np.flatnonzero(np.isin(groups, groups[missing]))
             place = np.zeros(len(target), dtype=np.int8)  # 1 trains, 2 validates
             place[fold.validation] = 2
-            place[group] = 0
-            place[fold.train] = place[rows] = 1
+            place[together] = 0
+            place[fold.train] = place[missing if in_time else together] = 1
             fold = Fold(np.flatnonzero(place == 1), np.flatnonzero(place == 2))
             if len(fold.validation) == 0:
                 raise InputError(

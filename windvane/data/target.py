@@ -30,19 +30,18 @@ _WEIGHT_STEPS = 2.0**24  # weights are rounded to the precision of float32, so t
 def encode_target(
     y: Any, task: TaskType, classes: NDArray[Any] | None = None
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:  # (n,), (k,)
-    """Class codes (int64) and the k sorted labels, or float64 numbers and None; shape (n,).
+    """Return class codes (int64) and the k sorted labels, or float64 numbers and None.
 
     The labels of an ordered Categorical have its order, without the categories that do not occur. With the labels of
-    training as `classes`, codes are positions among them. InputError for missing, infinite, mixed or unknown values, a
-    single class, and numbers or texts that do not fit the task.
+    training as `classes`, codes are positions among them.
     """
-    column = _column(y)
+    column = _to_array(y)
     _refuse(pd.isna(column), "missing")
     if column.dtype.kind == "f":
         _refuse(np.isinf(column), "infinite")
     if task == "regression":
-        return _numbers(column), None
-    codes, labels = _codes(column, classes)
+        return _regression_target(column), None
+    codes, labels = _class_codes(column, classes)
     order = None if classes is not None else ordered_categories(y)
     if order is None:
         return codes, labels
@@ -62,11 +61,7 @@ def ordered_categories(y: Any) -> NDArray[Any] | None:
 def choose_positive(
     given: Any, classes: NDArray[Any], target: NDArray[Any], earlier: Any = None
 ) -> tuple[int | None, str]:
-    """Return the code of the positive one of two classes, and why it is that; None for more classes.
-
-    By default that of the `earlier` run if it is one of the classes, else the class 1 or True as in scikit-learn, else
-    the rarer one.
-    """
+    """Return the code of the positive one of two classes, and why it is that one; None for more classes."""
     labels = classes.tolist()
     if len(labels) != 2:
         if given is not None:
@@ -144,11 +139,9 @@ def written_numbers(values: Any, name: str) -> Floats | None:  # (n,)
 
 
 def counted_rows(sample_weight: Any, n_rows: int) -> tuple[Floats | None, Integers | None]:
-    """Weights of the rows that count, and the positions of these rows.
+    """Return the weights of the rows that count, with the mean 1, and the positions of these rows.
 
-    The weights have the mean 1, and are None where all rows count the same; the positions are None where all rows
-    count. A constant factor changes nothing. InputError if the weights are not one finite number >= 0
-    for each row, or all zero.
+    The weights are None where all these rows count the same, the positions are None where all rows count.
     """
     if sample_weight is None:
         return None, None
@@ -192,7 +185,7 @@ def _refuse_name(argument: str, given: Any) -> None:
         raise InputError(f"{argument}={given!r} is a text. Allowed: a value for each row, as in X.pop({given!r}).")
 
 
-def _column(y: Any) -> NDArray[Any]:  # (n,)
+def _to_array(y: Any) -> NDArray[Any]:  # (n,)
     """One-dimensional array of the simplest type."""
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None.")
@@ -224,12 +217,12 @@ def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
         )
 
 
-def _shown(column: NDArray[Any], row: int) -> str:
+def _repr_of(column: NDArray[Any], row: int) -> str:
     """Write a value as Python does, without NumPy's type."""
     return repr(column[row : row + 1].tolist()[0])
 
 
-def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
+def _regression_target(column: NDArray[Any]) -> Floats:  # (n,)
     if column.dtype.kind in "biuf":
         return np.asarray(column, dtype=np.float64)
     if column.dtype.kind in "mM":
@@ -241,7 +234,7 @@ def _numbers(column: NDArray[Any]) -> Floats:  # (n,)
     wrong = ~np.isfinite(numbers)
     if wrong.any():
         first = int(np.argmax(wrong))
-        raise InputError(f"y holds {_shown(column, first)} in row {first}, but a regressor needs finite numbers.")
+        raise InputError(f"y holds {_repr_of(column, first)} in row {first}, but a regressor needs finite numbers.")
     return numbers
 
 
@@ -249,7 +242,9 @@ def _index(labels: NDArray[Any]) -> Any:
     return pd.Index(labels, dtype=object) if labels.dtype == object else pd.Index(labels)
 
 
-def _codes(column: NDArray[Any], known: NDArray[Any] | None) -> tuple[NDArray[np.int64], NDArray[Any]]:  # (n,), (k,)
+def _class_codes(
+    column: NDArray[Any], known: NDArray[Any] | None
+) -> tuple[NDArray[np.int64], NDArray[Any]]:  # (n,), (k,)
     if column.dtype.kind == "f" and type_of_target(column) == "continuous":
         raise InputError(
             "Unknown label type: continuous. A classifier needs classes, but y holds numbers with fractions."
@@ -263,10 +258,10 @@ def _codes(column: NDArray[Any], known: NDArray[Any] | None) -> tuple[NDArray[np
             first = int(np.argmax(codes < 0))
             labels = ", ".join(map(repr, known.tolist()[:10]))
             raise InputError(
-                f"y holds {_shown(column, first)} in row {first}, which training never saw; its classes are {labels}."
+                f"y holds {_repr_of(column, first)} in row {first}, which training never saw; its classes are {labels}."
             )
         return codes.astype(np.int64), known
     codes, classes = pd.factorize(column, sort=True)
     if len(classes) < 2:
-        raise InputError(f"y has one class only ({_shown(classes, 0)}), but a classifier needs at least two classes.")
+        raise InputError(f"y has one class only ({_repr_of(classes, 0)}), but a classifier needs at least two classes.")
     return codes.astype(np.int64), np.asarray(classes).astype(column.dtype)

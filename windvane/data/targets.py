@@ -19,17 +19,17 @@ from windvane.runtime.columns.table import Integers
 from windvane.runtime.labels import labels_to_json
 from windvane.runtime.targets import Targets
 
-_COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
+COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
 
 
 def are_several(y: Any) -> bool:
     """Whether y has several targets: more than one column, or a list of labels for each row."""
-    y = _plain(y)
+    y = _to_pandas(y)
     if isinstance(y, pd.DataFrame):
         return y.shape[1] > 1
     if isinstance(y, np.ndarray) and y.ndim > 1:
         return y.ndim == 2 and y.shape[1] > 1
-    return _lists(y) is not None
+    return _label_lists(y) is not None
 
 
 def encode_targets(
@@ -38,15 +38,14 @@ def encode_targets(
     """Return float64 numbers, or int64 with 1 where a label is there and 0 elsewhere; and what the targets are.
 
     With the targets of training as `known`, y has the same in the same order; columns of a table are found by name.
-    `positive` is the value of each column that means "there", by default as in `choose_positive`. InputError where y
-    cannot be used.
+    `positive` is the value of each column that means "there", by default as in `choose_positive`.
     """
-    lists = _lists(y)
+    lists = _label_lists(y)
     if goal == "classification" and lists is not None and not _is_indicator(lists):
         return _encode_lists(lists, known, positive)
-    frame, form = _columns(y)
+    frame, form = _to_frame(y)
     if known is not None:
-        frame = _of_training(frame, known)
+        frame = _training_columns(frame, known)
     names, titles = frame.columns.to_numpy(), frame.columns.tolist()
     parts = [_encode_column(frame.iloc[:, j], goal, known, j) for j in range(frame.shape[1])]
     matrix = np.column_stack([codes for codes, _ in parts])  # (n, t)
@@ -85,7 +84,7 @@ def encode_as_trained(y: Any, classes: NDArray[Any] | None, targets: Targets | N
     return encode_target(y, "regression" if classes is None else "classification", classes=classes)[0]
 
 
-def _plain(y: Any) -> Any:
+def _to_pandas(y: Any) -> Any:
     """Return a table of another library as a DataFrame, a sparse matrix as an array, anything else as it is."""
     if hasattr(y, "to_pandas"):
         return y.to_pandas()
@@ -93,16 +92,16 @@ def _plain(y: Any) -> Any:
     return matrix.toarray() if sp.issparse(y) else y
 
 
-def _lists(y: Any) -> list[Any] | None:
-    """Return the rows of y if each is a collection; None otherwise, and for lists of one value each, a column."""
+def _label_lists(y: Any) -> list[Any] | None:
+    """Return the rows of y if each is a collection of labels; None otherwise, and for a column in lists of one."""
     if isinstance(y, pd.Series):
         y = y.tolist() if y.dtype == object else []
     elif isinstance(y, np.ndarray):
         y = y.tolist() if y.ndim == 1 and y.dtype == object else []
-    if not isinstance(y, list | tuple) or not y or not all(isinstance(row, _COLLECTIONS) for row in y):
+    if not isinstance(y, list | tuple) or not y or not all(isinstance(row, COLLECTIONS) for row in y):
         return None
-    ordered = all(isinstance(row, list | tuple | np.ndarray) and len(row) == 1 for row in y)
-    return None if ordered else list(y)
+    is_column = all(isinstance(row, list | tuple | np.ndarray) and len(row) == 1 for row in y)
+    return None if is_column else list(y)
 
 
 def _is_indicator(lists: Sequence[Any]) -> bool:
@@ -126,10 +125,9 @@ def _encode_lists(lists: Sequence[Any], known: Targets | None, positive: Any) ->
     flat = [label for row in lists for label in row]
     if not flat:
         raise InputError("y has no label in any row. Allowed: lists of labels, of which two at least are different.")
-    names = None if known is None else known.names
     if known is None and len(set(flat)) < 2:
         raise InputError(f"y has one label only ({flat[0]!r}), but several targets are two labels at least.")
-    codes, names = encode_target(flat, "classification", classes=names)
+    codes, names = encode_target(flat, "classification", classes=None if known is None else known.names)
     assert names is not None
     matrix = np.zeros((len(lists), len(names)), dtype=np.int64)
     matrix[rows, codes] = 1
@@ -142,9 +140,9 @@ def _encode_lists(lists: Sequence[Any], known: Targets | None, positive: Any) ->
     return matrix, _checked(Targets(names, "lists", tuple(np.array([False, True]) for _ in names)))
 
 
-def _columns(y: Any) -> tuple[pd.DataFrame, Any]:
+def _to_frame(y: Any) -> tuple[pd.DataFrame, Any]:
     """Return y as a table, and the form that it has."""
-    y = _plain(y)
+    y = _to_pandas(y)
     if isinstance(y, pd.DataFrame):
         return y, "frame"
     array = np.asarray(y)
@@ -153,7 +151,7 @@ def _columns(y: Any) -> tuple[pd.DataFrame, Any]:
     return pd.DataFrame(array, columns=[f"y{j}" for j in range(array.shape[1])]), "array"
 
 
-def _of_training(frame: pd.DataFrame, known: Targets) -> pd.DataFrame:
+def _training_columns(frame: pd.DataFrame, known: Targets) -> pd.DataFrame:
     """Return the columns of training; a table has them by name."""
     if known.form == "lists":
         raise InputError("y has columns, but the model learned lists of labels.")

@@ -1,4 +1,4 @@
-"""What is to be learned: the facts of a data set that policies, families and metrics read."""
+"""The learning problem, as policies, families and metrics read it."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def regression_figures(predictions: Predictions, seed: int) -> RegressionFigures
     counts, edges = np.histogram(errors, bins=N_BINS, range=(low, high) if high > low else (low - 0.5, high + 0.5))
     median, quantile = map(float, np.quantile(np.abs(errors), [0.5, 0.9]))
     groups = np.array_split(np.argsort(predictions.prediction, kind="stable"), min(N_GROUPS, len(errors)))
-    quartiles = [np.array([np.quantile(errors[rows], q) for rows in groups]) for q in (0.25, 0.5, 0.75)]
+    quartiles = np.array([np.quantile(errors[rows], [0.25, 0.5, 0.75]) for rows in groups]).T  # (3, g)
     return RegressionFigures(
         dots=(some.prediction, some.target),
         absolute_errors=(median, quantile),
@@ -96,9 +96,7 @@ def regression_figures(predictions: Predictions, seed: int) -> RegressionFigures
     )
 
 
-def class_curves(
-    target: Integers, probabilities: Floats, labels: Sequence[str], positive: int = 1
-) -> list[ClassCurves]:
+def class_curves(target: Integers, probabilities: Floats, labels: Sequence[str], positive: int) -> list[ClassCurves]:
     """Curves of the at most `MAX_CURVES` classes that are hardest to separate; of two classes the positive one."""
     counts = np.bincount(target, minlength=len(labels))
     largest = [positive] if len(labels) == 2 else np.argsort(-counts, kind="stable")[:MAX_RANKED].tolist()

@@ -9,7 +9,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ USUAL: dict[Kind, tuple[str, ...]] = {
     ),
     "regression": ("rmse", "mae", "median_absolute_error", "r2"),
 }
-# The same of several targets, and what is shown of each.
+# The usual metrics of several targets together, and of each of them.
 OF_TARGETS: dict[Kind, tuple[str, ...]] = {
     "binary": (
         *("roc_auc", "average_precision", "log_loss", "accuracy"),
@@ -226,7 +226,7 @@ def lift_table(predictions: Predictions, positive: int) -> pd.DataFrame:
     """Groups of rows by falling probability of the positive class: lift of each, and gain up to it; weighted."""
     weight, order = predictions.weights, np.argsort(-predictions.prediction[:, positive], kind="stable")
     hits = (predictions.target == positive) * weight
-    groups = [group for group in np.array_split(order, min(N_LIFT_GROUPS, len(order))) if len(group)]
+    groups = np.array_split(order, min(N_LIFT_GROUPS, len(order)))
     sizes = np.array([weight[group].sum() for group in groups])
     positives = np.array([hits[group].sum() for group in groups])
     total = positives.sum()
@@ -253,8 +253,8 @@ def worst_rows(
     predictions: Predictions,
     labels: NDArray[Any],
     n_worst: int,
-    columns: pd.DataFrame | None = None,
-    targets: Targets | None = None,
+    columns: pd.DataFrame | None,
+    targets: Targets | None,
 ) -> pd.DataFrame:
     """Return the rows with the largest loss, by position, with their columns if these are known."""
     target, prediction = predictions.target, predictions.prediction
@@ -275,7 +275,7 @@ def worst_rows(
     table["loss"] = loss[worst]
     if columns is None:
         return table
-    taken = {name: name if name not in table else f"{name} (column)" for name in columns.columns}
+    taken = {name: f"{name} (column)" for name in columns.columns if name in ("row", *table.columns)}
     shown = columns.iloc[predictions.rows[worst]].rename(columns=taken).set_index(index)
     return pd.concat([table, shown], axis=1)
 
@@ -306,37 +306,57 @@ def segment_table(
     max_seconds: float,
 ) -> pd.DataFrame:
     """Score of the metric in each segment of each column; `segments` has a value for each of the n rows."""
-    parts = [
-        (column, name, np.flatnonzero(codes == code))
-        for column, (codes, names) in ((column, make_segments(values)) for column, values in segments.items())
-        for code, name in enumerate(names)
-    ]
+    parts: list[tuple[str, str, Integers]] = []
+    for column, values in segments.items():
+        codes, names = make_segments(values)
+        parts += [(column, name, np.flatnonzero(codes == code)) for code, name in enumerate(names)]
     found, end = [], time.monotonic() + max_seconds
     for i, (column, name, rows) in enumerate(parts):
         part = predictions.take(rows)
         low, high = _interval(part, metric, seed, (end - time.monotonic()) / (len(parts) - i))
-        row = {"column": column, "segment": name, "n": len(part), "score": _score(part, metric)}
-        row |= {"low": low, "high": high}
+        row: dict[str, Any] = {"column": column, "segment": name, "n": len(part)}
+        row |= {"score": _score(part, metric), "low": low, "high": high}
         if positive is not None:
-            row |= {
-                "target": _mean(part.target == positive, part.weight),
-                "prediction": _mean(part.prediction[:, positive], part.weight),
-            }
+            row["target"] = _mean(part.target == positive, part.weight)
+            row["prediction"] = _mean(part.prediction[:, positive], part.weight)
         elif part.prediction.ndim == 1:
-            row |= {"target": _mean(part.target, part.weight), "prediction": _mean(part.prediction, part.weight)}
+            row["target"] = _mean(part.target, part.weight)
+            row["prediction"] = _mean(part.prediction, part.weight)
         found.append(row)
     return pd.DataFrame(found, columns=None if found else ["column", "segment", "n", "score", "low", "high"])
 
 
+def columns_for_segments(by: Any, frame: pd.DataFrame | None, n_rows: int) -> dict[str, Any]:
+    """Return the values of the columns `by`: names of columns of a frame, or n values; InputError for anything else."""
+    if by is None:
+        return {}
+    is_name = isinstance(by, str | int)
+    by = [by] if is_name else by
+    if frame is not None and isinstance(by, list | tuple) and all(isinstance(one, str | int) for one in by):
+        known = {str(name): name for name in frame.columns}
+        unknown = [one for one in by if str(one) not in known]
+        if not unknown:
+            return {str(one): frame[known[str(one)]].array for one in by}
+        if is_name or len(by) != n_rows:
+            raise unknown_name_error("by", unknown[0], known)
+    has_length = hasattr(by, "__len__")
+    if is_name or isinstance(by, pd.DataFrame) or not has_length or len(by) != n_rows:
+        raise InputError(
+            f"by must be the name of a column of X, several names, or a value for each of the {n_rows} rows; "
+            f"{f'{len(by)} values' if has_length and not is_name else repr(by)} came."
+        )
+    return {str(getattr(by, "name", None) or "by"): pd.Series(by).array}
+
+
 def make_segments(values: Any) -> tuple[Integers, list[str]]:
-    """Segment of each of n values, and the names of the segments.
+    """Return the segment of each of n values, and the names of the segments.
 
     Numbers and instants with many distinct values are cut into bins of about equal counts; of other values the most
-    frequent stay, the rest are one segment. Missing values are the last one.
+    frequent are segments, the rest is one together. Missing values are the last one.
     """
     column = pd.Series(values).reset_index(drop=True)
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
+        column = pd.Series(column.cat.categories).reindex(column.cat.codes).reset_index(drop=True)
     is_ordered = types.is_datetime64_any_dtype(column.dtype) or (
         types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
     )
@@ -344,7 +364,7 @@ def make_segments(values: Any) -> tuple[Integers, list[str]]:
     if is_ordered and distinct > MAX_SEGMENTS:
         bins = pd.qcut(column, N_SEGMENT_BINS, duplicates="drop")
         codes = bins.cat.codes.to_numpy().astype(np.int64)
-        ends = [(f"{_bound(one.left)}", f"{_bound(one.right)}") for one in bins.cat.categories]
+        ends = [(_bound(one.left), _bound(one.right)) for one in bins.cat.categories]
         names = [f"{low} to {high}" if i else f"up to {high}" for i, (low, high) in enumerate(ends)]
     else:
         counts = column.value_counts()
@@ -389,15 +409,18 @@ def _choose_metrics(
         given = [metrics]
     else:
         given = metrics
-    found = [metric, *(get_metric(one, task, classes, metric.positive) for one in given)]
+    chosen = [metric, *(get_metric(one, task, classes, metric.positive) for one in given)]
     if metrics is None:
         if task.n_classes > 2 and (task.ordered or metric.name in ORDINAL):
-            found += [get_metric(one, task, classes) for one in ORDINAL]
+            chosen += [get_metric(one, task, classes) for one in ORDINAL]
         if task.is_classification:
-            found.append(replace(CALIBRATION_ERROR, positive=metric.positive))
+            chosen.append(CALIBRATION_ERROR)
         elif task.n_targets == 1 and (predictions.target > 0).all():
-            found.append(get_metric("mean_absolute_percentage_error", task))
-    return [one for i, one in enumerate(found) if one.name not in [earlier.name for earlier in found[:i]]]
+            chosen.append(get_metric("mean_absolute_percentage_error", task))
+    by_name: dict[str, Metric] = {}
+    for one in chosen:
+        by_name.setdefault(one.name, one)
+    return list(by_name.values())
 
 
 def _score(predictions: Predictions, metric: Metric) -> float:
@@ -429,27 +452,3 @@ def _mean(values: NDArray[Any], weight: Floats | None) -> float:
 
 def _bound(value: Any) -> str:
     return f"{value:%Y-%m-%d}" if isinstance(value, pd.Timestamp) else f"{value:.4g}"
-
-
-def columns_for_segments(by: Any, frame: pd.DataFrame | None, n_rows: int) -> dict[str, Any]:
-    """Return the values of the columns `by`: names of columns of a frame, or n values; InputError for anything else."""
-    if by is None:
-        return {}
-    names = None if frame is None else list(frame.columns)
-    is_name = isinstance(by, str | int)
-    by = [by] if is_name else by
-    if names is not None and isinstance(by, list | tuple) and all(isinstance(one, str | int) for one in by):
-        known = {str(name): name for name in names}
-        unknown = [one for one in by if str(one) not in known]
-        if not unknown:
-            assert frame is not None
-            return {str(one): frame[known[str(one)]].array for one in by}
-        if is_name or len(by) != n_rows:
-            raise unknown_name_error("by", unknown[0], map(str, names))
-    length = len(by) if hasattr(by, "__len__") else None
-    if is_name or length != n_rows or isinstance(by, pd.DataFrame):
-        raise InputError(
-            f"by must be the name of a column of X, several names, or a value for each of the {n_rows} rows; "
-            f"{f'{length} values' if length is not None and not is_name else repr(by)} came."
-        )
-    return {str(getattr(by, "name", None) or "by"): pd.Series(by).array}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from windvane.evaluation.decisions.calibration import CALIBRATION_ERROR
 from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.evaluation_text import headline
 from windvane.pages.html_builder import (
@@ -33,14 +34,9 @@ UNIT = np.array([0.0, 1.0])
 
 
 def evaluation_page(evaluation: EvaluationTables) -> Page:
-    named = [
-        ("Metrics", [metrics_table(evaluation)]),
-        ("Classes", class_tables(evaluation)),
-        ("Targets", target_tables(evaluation)),
-        ("Segments", segment_tables(evaluation)),
-        ("Probabilities", [side_by_side(*pictures)] if (pictures := figures(evaluation)) else []),
-        ("Worst rows", worst_rows_table(evaluation)),
-    ]
+    named, pictures = _tables(evaluation), figures(evaluation)
+    if pictures:
+        named.insert(-1, ("Probabilities", [side_by_side(*pictures)]))  # before the worst rows
     sections = [Section(title, content) for title, content in named if content]
     return Page(
         "windvane evaluation", [paragraph(headline(evaluation), ".")], sections, f"Written by windvane {VERSION}."
@@ -49,20 +45,24 @@ def evaluation_page(evaluation: EvaluationTables) -> Page:
 
 def evaluation_fragment(evaluation: EvaluationTables) -> Html:
     """Return the tables alone, for a notebook."""
-    parts = [
-        paragraph(headline(evaluation), "."),
-        metrics_table(evaluation),
-        *class_tables(evaluation),
-        *target_tables(evaluation),
-        *segment_tables(evaluation),
-        *worst_rows_table(evaluation),
+    tables = [html for _, content in _tables(evaluation) for html in content]
+    return Html("".join([paragraph(headline(evaluation), "."), *tables]))
+
+
+def _tables(evaluation: EvaluationTables) -> list[tuple[str, list[Html]]]:
+    return [
+        ("Metrics", [metrics_table(evaluation)]),
+        ("Classes", class_tables(evaluation)),
+        ("Targets", target_tables(evaluation)),
+        ("Segments", segment_tables(evaluation)),
+        ("Worst rows", worst_rows_table(evaluation)),
     ]
-    return Html("".join(parts))
 
 
 def figures(evaluation: EvaluationTables) -> list[Html]:
     """Draw the reliability diagram, and gain over the share of rows of two classes."""
-    found = [calibration_figure(evaluation)] if evaluation.calibration is not None else []
+    points = evaluation.calibration
+    found = [] if points is None else [calibration_figure(evaluation, points)]
     return found + gain_figures(evaluation)
 
 
@@ -156,20 +156,19 @@ def gain_figures(evaluation: EvaluationTables) -> list[Html]:
     return [figure("Gain", plot(series, *axes, "Gain over the share of the rows"), caption)]
 
 
-def calibration_figure(evaluation: EvaluationTables) -> Html:
+def calibration_figure(evaluation: EvaluationTables, points: pd.DataFrame) -> Html:
     """Draw the reliability diagram."""
-    points = evaluation.calibration
-    assert points is not None
-    error = float(np.average(abs(points["probability"] - points["frequency"]), weights=points["n"]))
     if evaluation.positive_class is not None:
         x, y = Axis(f"probability of “{evaluation.positive_class}”", 0.0, 1.0), Axis("share of the rows", 0.0, 1.0)
         caption = "On the dashed line, 80 % of the rows with a probability of 80 % are of this class. "
-        caption += "Each point is a tenth of the rows. "
+        caption += "Each point is a tenth of the rows."
     else:
         x, y = Axis("largest probability", 0.0, 1.0), Axis("share that is correct", 0.0, 1.0)
         caption = "On the dashed line, 80 % of the rows with a probability of 80 % are correct. "
-        caption += "Below it, the model is overconfident. "
-    caption += f"Expected calibration error: {number(error, 3)}."
+        caption += "Below it, the model is overconfident."
+    scores = evaluation.metrics.set_index("metric")["score"]
+    if CALIBRATION_ERROR.name in scores:
+        caption += f" Expected calibration error: {number(scores[CALIBRATION_ERROR.name], 3)}."
     curve = points["probability"].to_numpy(), points["frequency"].to_numpy()
     series = [Series(UNIT, UNIT, "dashed", 4), Series(*curve), Series(*curve, "ring")]
     return figure("Calibration", plot(series, x, y, "Calibration"), caption)

@@ -12,7 +12,7 @@ from windvane.data.task import Kind
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EvaluationTables:
-    """The tables and values of an `windvane.Evaluation`, which documents them."""
+    """The tables and values of a `windvane.Evaluation`, which documents them."""
 
     metric: str
     task: Kind

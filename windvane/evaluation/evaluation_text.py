@@ -14,26 +14,20 @@ from windvane.pages.texts import WIDTH, align_columns, counted, cut
 
 MAX_TEXT = 24  # characters of a cell
 MAX_CLASSES = 20  # shown
-KIND = {"binary": "two classes", "multiclass": "classes", "regression": "regression"}
 
 
 def evaluation_text(evaluation: EvaluationTables) -> str:
     """Write the tables below each other, each under its heading."""
     parts = [headline(evaluation), metrics_text(evaluation)]
-    classes = evaluation.classes
-    if classes is not None:
+    if evaluation.classes is not None:
         rows = [
             [row["class"], *(_short(row[n]) for n in ("precision", "recall", "f1")), row["support"], _short(row["auc"])]
-            for row in classes.head(MAX_CLASSES).to_dict("records")
+            for row in evaluation.classes.to_dict("records")
         ]
-        more = len(classes) - len(rows)
-        parts.append(text_table(["class", "precision", "recall", "f1", "rows", "auc"], rows))
-        parts[-1] += f"\n... and {more} more classes" if more > 0 else ""
+        parts.append(_first_rows(["class", "precision", "recall", "f1", "rows", "auc"], rows, "classes"))
     if evaluation.targets is not None:
-        columns = list(evaluation.targets.columns)
-        rows = [[row[0], *map(_short, row[1:])] for row in evaluation.targets.head(MAX_CLASSES).to_numpy().tolist()]
-        more = len(evaluation.targets) - len(rows)
-        parts.append(text_table(columns, rows) + (f"\n... and {more} more targets" if more > 0 else ""))
+        rows = [[name, *map(_short, scores)] for name, *scores in evaluation.targets.to_numpy().tolist()]
+        parts.append(_first_rows(list(evaluation.targets.columns), rows, "targets"))
     for column, of_column in evaluation.segments.groupby("column", sort=False):
         rows = [
             [row["segment"], row["n"], _short(row["score"]), interval_text(row["low"], row["high"])]
@@ -85,6 +79,12 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]], longest: in
     """Write a table; the first column is aligned left, the others right."""
     cells = [[_cell(value, longest) for value in row] for row in [header, *rows]]
     return "\n".join(line[:WIDTH] for line in align_columns(cells))
+
+
+def _first_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], noun: str) -> str:
+    """Write the first rows of a table, and how many more there are."""
+    more = len(rows) - MAX_CLASSES
+    return text_table(header, rows[:MAX_CLASSES]) + (f"\n... and {more} more {noun}" if more > 0 else "")
 
 
 def _worst_text(worst: pd.DataFrame) -> str:

@@ -25,7 +25,7 @@ def roc_auc(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) 
 
 def average_precision(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
     """Area under the steps of precision over recall, of more than two classes the mean over those that occur."""
-    return _against_the_rest(_steps, y_true, y_pred, sample_weight, undefined=0.0)
+    return _against_the_rest(_step_area, y_true, y_pred, sample_weight, undefined=0.0)
 
 
 def log_loss(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
@@ -189,14 +189,14 @@ def _against_the_rest(
 ) -> float:
     """Mean area of each class against the rest, without the classes for which it is undefined."""
     if y_pred.shape[1] == 2:
-        areas = [area(*_counts(y_true == 1, y_pred[:, 1], weight))]
+        areas = [area(*_cumulative_counts(y_true == 1, y_pred[:, 1], weight))]
     else:
-        areas = [area(*_counts(y_true == code, y_pred[:, code], weight)) for code in range(y_pred.shape[1])]
+        areas = [area(*_cumulative_counts(y_true == code, y_pred[:, code], weight)) for code in range(y_pred.shape[1])]
     defined = [value for value in areas if not np.isnan(value)]
     return float(np.mean(defined)) if defined else undefined
 
 
-def _counts(positive: NDArray[np.bool_], score: Floats, weight: Floats | None) -> tuple[Floats, Floats]:
+def _cumulative_counts(positive: NDArray[np.bool_], score: Floats, weight: Floats | None) -> tuple[Floats, Floats]:
     """Weights of positives and negatives at or above each of the t distinct scores, the highest first; shapes (t,)."""
     order = np.argsort(-score)
     ordered = score[order]
@@ -215,7 +215,7 @@ def _auc(positives: Floats, negatives: Floats) -> float:
     return float(np.sum(heights * np.diff(negatives, prepend=0.0)) / (2 * total))
 
 
-def _steps(positives: Floats, negatives: Floats) -> float:
+def _step_area(positives: Floats, negatives: Floats) -> float:
     if positives[-1] <= 0:
         return float("nan")
     precision = positives / np.maximum(positives + negatives, SMALLEST)

@@ -20,33 +20,10 @@ from sklearn.metrics import get_scorer, get_scorer_names
 
 from windvane.data.task import Task
 from windvane.errors import InputError, MetricError, check_choice, unknown_name_error
-from windvane.evaluation.metric_functions import (
-    accuracy,
-    average_precision,
-    balanced_accuracy,
-    brier_score,
-    f1,
-    f1_macro,
-    f1_micro,
-    f1_samples,
-    f1_weighted,
-    hamming_loss,
-    log_loss,
-    matthews_corrcoef,
-    mean_absolute_error,
-    mean_squared_error,
-    ordinal_mae,
-    precision,
-    quadratic_kappa,
-    r2,
-    recall,
-    roc_auc,
-    root_mean_squared_error,
-    subset_accuracy,
-)
+from windvane.evaluation import metric_functions as functions
 from windvane.runtime.columns.table import Floats
 
-DIGITS, MAX_DIGITS = 6, 14  # significant ones of losses that are compared
+DIGITS, MAX_DIGITS = 6, 14  # significant digits to which losses are compared
 MAX_CHECKED_ROWS = 10_000
 
 Needs = Literal["probabilities", "labels", "values"]
@@ -74,7 +51,7 @@ class Metric:
     positive
         Code of the positive one of two classes; set by `get_metric`.
     uses_positive
-        Whether the metric would be another one with the other class as positive; set by `get_metric`.
+        Whether the metric depends on which class is positive; set by `get_metric`.
     own
         Whether it is the user's own; False for the metrics that have names.
 
@@ -103,17 +80,17 @@ class Metric:
     uses_positive: bool = field(default=False, repr=False, compare=False)
     own: bool = field(default=True, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputError(f"function={self.function!r} cannot be called; a metric needs a function.")
+        check_choice("needs", self.needs, get_args(Needs))
+
     @property
     def of_labels(self) -> bool:
         """Whether it looks at predicted labels, which a threshold changes, also of several labels."""
         if isinstance(self.function, MeanOverTargets):
             return self.function.are_labels and self.function.metric.needs == "labels"
         return self.needs == "labels" or self.function in [metric.function for metric in MULTILABEL.values()]
-
-    def __post_init__(self) -> None:
-        if not callable(self.function):
-            raise InputError(f"function={self.function!r} cannot be called; a metric needs a function.")
-        check_choice("needs", self.needs, get_args(Needs))
 
     def loss(self, target: NDArray[Any], prediction: Floats, weight: Floats | None = None) -> float:
         """Loss of a prediction.
@@ -202,39 +179,39 @@ def _by_name(*metrics: Metric) -> dict[str, Metric]:
 
 
 CLASSIFICATION = _by_name(
-    _named_metric("roc_auc", roc_auc, "probabilities"),
-    _named_metric("log_loss", log_loss, "probabilities", error=True),
-    _named_metric("balanced_accuracy", balanced_accuracy),
-    _named_metric("accuracy", accuracy),
-    _named_metric("average_precision", average_precision, "probabilities"),
-    _named_metric("f1", f1),
-    _named_metric("f1_macro", f1_macro),
-    _named_metric("f1_weighted", f1_weighted),
-    _named_metric("precision", precision),
-    _named_metric("recall", recall),
-    _named_metric("matthews_corrcoef", matthews_corrcoef),
-    _named_metric("brier_score", brier_score, "probabilities", error=True),
-    _named_metric("quadratic_kappa", quadratic_kappa),
-    _named_metric("ordinal_mae", ordinal_mae, error=True),
+    _named_metric("roc_auc", functions.roc_auc, "probabilities"),
+    _named_metric("log_loss", functions.log_loss, "probabilities", error=True),
+    _named_metric("balanced_accuracy", functions.balanced_accuracy),
+    _named_metric("accuracy", functions.accuracy),
+    _named_metric("average_precision", functions.average_precision, "probabilities"),
+    _named_metric("f1", functions.f1),
+    _named_metric("f1_macro", functions.f1_macro),
+    _named_metric("f1_weighted", functions.f1_weighted),
+    _named_metric("precision", functions.precision),
+    _named_metric("recall", functions.recall),
+    _named_metric("matthews_corrcoef", functions.matthews_corrcoef),
+    _named_metric("brier_score", functions.brier_score, "probabilities", error=True),
+    _named_metric("quadratic_kappa", functions.quadratic_kappa),
+    _named_metric("ordinal_mae", functions.ordinal_mae, error=True),
 )
 # Metrics of labels with an order, and the power of the distance of two ranks that they count.
 ORDINAL = {"quadratic_kappa": 2, "ordinal_mae": 1}
 REGRESSION = _by_name(
-    _named_metric("rmse", root_mean_squared_error, "values", error=True),
-    _named_metric("mae", mean_absolute_error, "values", error=True),
-    _named_metric("mse", mean_squared_error, "values", error=True),
-    _named_metric("r2", r2, "values"),
+    _named_metric("rmse", functions.root_mean_squared_error, "values", error=True),
+    _named_metric("mae", functions.mean_absolute_error, "values", error=True),
+    _named_metric("mse", functions.mean_squared_error, "values", error=True),
+    _named_metric("r2", functions.r2, "values"),
 )
-# Of several labels, where what counts is not a mean over the labels.
+# Metrics of several labels that are not a mean over the labels.
 MULTILABEL = _by_name(
-    _named_metric("subset_accuracy", subset_accuracy, "values"),
-    _named_metric("f1_micro", f1_micro, "values"),
-    _named_metric("f1_samples", f1_samples, "values"),
-    _named_metric("hamming_loss", hamming_loss, "values", error=True),
+    _named_metric("subset_accuracy", functions.subset_accuracy, "values"),
+    _named_metric("f1_micro", functions.f1_micro, "values"),
+    _named_metric("f1_samples", functions.f1_samples, "values"),
+    _named_metric("hamming_loss", functions.hamming_loss, "values", error=True),
 )
-RELATIVE = "relative_"  # of several numbers: each target's error by that of the best constant
+RELATIVE = "relative_"  # errors of several numbers, each divided by that of the best constant
 _PINBALL = re.compile(r"(?:pinball|quantile)_(0?\.\d+)")
-# Metrics that would be others with the other class as positive.
+# Metrics that depend on which class is positive.
 ONE_SIDED = (
     *("f1", "average_precision", "precision", "recall", "jaccard"),
     *("positive_likelihood_ratio", "negative_likelihood_ratio"),
@@ -290,10 +267,10 @@ def get_metric(metric: Any, task: Task, classes: NDArray[Any] | None = None, pos
         wrap = ": wrap it as windvane.Metric(name, function, needs=...)" if callable(metric) else ""
         raise InputError(f"metric={metric!r} is not a name, scikit-learn scorer or windvane.Metric{wrap}.")
     if (found.needs == "values") == task.is_classification:
-        goal, needs = (
-            ("classification", "'labels' or 'probabilities'") if task.is_classification else ("regression", "'values'")
-        )
-        raise InputError(f"metric={found.name!r} has needs={found.needs!r}, but for {goal} it must be {needs}.")
+        allowed = "classification it must be 'labels' or 'probabilities'"
+        if task.kind == "regression":
+            allowed = "regression it must be 'values'"
+        raise InputError(f"metric={found.name!r} has needs={found.needs!r}, but for {allowed}.")
     return found
 
 
@@ -448,31 +425,31 @@ def _name_of(function: Any) -> str:
 
 def _of_scorer(scorer: Any, name: str, task: Task, classes: NDArray[Any] | None, positive: int | None = None) -> Metric:
     """Metric of a scorer; without classes its function receives codes, of which some may be absent."""
+    function, arguments = scorer._score_func, dict(scorer._kwargs)
+    uses_positive, column = False, 1
+    if classes is not None and positive is not None and _takes(function, "pos_label"):
+        uses_positive = arguments.get("average", "binary") == "binary"
+        if uses_positive:
+            if arguments.get("pos_label") is None:
+                arguments["pos_label"] = classes[positive]
+            positive = int(arguments["pos_label"] == classes[1])
+            column = int(arguments["pos_label"] != np.sort(classes)[0])  # the function receives sorted probabilities
     response = scorer._response_method
     methods = (response,) if isinstance(response, str) else tuple(response)
-    arguments = dict(scorer._kwargs)
-    column, uses_positive = None, False
-    if classes is not None and positive is not None and _takes(scorer._score_func, "pos_label"):
-        uses_positive = arguments.get("average", "binary") == "binary"
-        if uses_positive and arguments.get("pos_label") is None:
-            arguments["pos_label"] = classes[positive]
-    needs: Needs = "labels" if task.is_classification and not _is_for_numbers(scorer) else "values"
-    if "predict" not in methods:
-        if "predict_proba" not in methods:
-            raise InputError(f"metric={name!r} needs {response}, but models only have 'predict' and 'predict_proba'.")
+    if "predict" in methods:
+        needs: Needs = "labels" if task.is_classification and not _is_for_numbers(scorer) else "values"
+    elif "predict_proba" in methods:
         needs = "probabilities"
-        if task.kind == "binary":
-            column = 0 if uses_positive and classes is not None and arguments["pos_label"] == np.sort(classes)[0] else 1
+    else:
+        raise InputError(f"metric={name!r} needs {response}, but models only have 'predict' and 'predict_proba'.")
     if classes is None:
-        if _takes(scorer._score_func, "zero_division"):
+        if _takes(function, "zero_division"):
             arguments["zero_division"] = 0.0
-        if needs == "probabilities" and _takes(scorer._score_func, "labels"):
+        if needs == "probabilities" and _takes(function, "labels"):
             arguments["labels"] = np.arange(task.n_classes)
-    function = ScorerFunction(scorer._score_func, arguments, column)
-    metric = Metric(name, function, needs, greater_is_better=scorer._sign > 0, classes=classes)
-    if not uses_positive or classes is None:
-        return dataclasses.replace(metric, positive=positive)
-    return dataclasses.replace(metric, positive=int(arguments["pos_label"] == classes[1]), uses_positive=True)
+    one_column = column if needs == "probabilities" and task.kind == "binary" else None
+    scored = ScorerFunction(function, arguments, one_column)
+    return Metric(name, scored, needs, scorer._sign > 0, classes, positive, uses_positive)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from windvane.runtime.targets import Targets
 
 INTERVAL_RESAMPLES, MIN_INTERVAL_RESAMPLES = 200, 60
 MAX_INTERVAL_SECONDS = 2.0
+MOST_PROBABLE = Ensemble((), 0.0)  # decides for the most probable class
 BIASED = ("expected_calibration_error",)  # noise makes these larger, never smaller
 NEED_TWO_CLASSES = ("roc_auc", "average_precision")  # undefined where all rows are of one class
 
@@ -60,25 +61,26 @@ class Predictions:
     prediction: Floats  # probabilities, (n, k), or numbers, (n,), or of several targets, (n, t)
     weight: Floats | None = None  # (n,)
     fold: Integers | None = None  # whose models did not train on the row, (n,); None for a test set
-    ensemble: Ensemble | None = None  # whose threshold, weights or costs choose the labels; None: the most probable
+    ensemble: Ensemble = MOST_PROBABLE  # whose threshold, weights or costs choose the labels
     # Predicts changed rows, given their folds, by models that did not train on them; None if that is impossible.
     predict: Callable[[Table, Integers | None], Floats] | None = None
 
     @classmethod
-    def of_test(cls, model: FittedEnsemble, X: Any, y: Any, sample_weight: Any = None, *, owner: str = "") -> Self:
+    def of_test(
+        cls, model: FittedEnsemble, X: Any, y: Any, sample_weight: Any = None, *, owner: str = "the model"
+    ) -> Self:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
         for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
             warn_user(warning)
-        table = model.table(X, owner or "the model")
+        table = model.table(X, owner)
         weight, rows = counted_rows(sample_weight, table.n_rows)
         if rows is not None:
-            y = take_rows(y, rows, table.n_rows, "y")
+            target = encode_as_trained(take_rows(y, rows, table.n_rows, "y"), model.classes, model.targets)
+            return replace(cls.of_table(model, table.take(rows), target, weight), table=table, rows=rows)
         target = encode_as_trained(y, model.classes, model.targets)
-        if rows is None and table.n_rows != len(target):
+        if table.n_rows != len(target):
             raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
-        if rows is None:
-            return cls.of_table(model, table, target, weight)
-        return replace(cls.of_table(model, table.take(rows), target, weight), table=table, rows=rows)
+        return cls.of_table(model, table, target, weight)
 
     @classmethod
     def of_table(cls, model: FittedEnsemble, table: Table, target: NDArray[Any], weight: Floats | None = None) -> Self:
@@ -114,7 +116,7 @@ class Predictions:
     @property
     def decided(self) -> Floats:
         """The values whose largest in each row is the predicted class, (n, k), or labels above one half, (n, t)."""
-        return self.prediction if self.ensemble is None else self.ensemble.decision_values(self.prediction)
+        return self.ensemble.decision_values(self.prediction)
 
     def loss(self, metric: Metric) -> float:
         return metric.loss(self.target, self.decided if metric.of_labels else self.prediction, self.weight)
@@ -160,8 +162,8 @@ class Predictions:
         """The predictions of one of several targets: of a label, the probabilities of both classes."""
         true, found = self.target[:, target], self.prediction[:, target]
         are_labels = true.dtype.kind in "iu"
-        ensemble = self.ensemble.of_label(target) if are_labels and self.ensemble is not None else None
-        return replace(self, target=true, prediction=two_columns(found) if are_labels else found, ensemble=ensemble)
+        prediction = two_columns(found) if are_labels else found
+        return replace(self, target=true, prediction=prediction, ensemble=self.ensemble.of_label(target))
 
     def take(self, rows: Integers) -> Self:
         return replace(

@@ -36,7 +36,7 @@ def score_trials(
     for done, trial in enumerate(usable, start=1):
         single = _of_trial(predictor, trial, directory, families)
         if single is not None:
-            scored = replace(test, prediction=single.predict_raw(table), ensemble=None)
+            scored = replace(test, prediction=single.predict_raw(table), ensemble=single.ensemble)
             try:
                 found[trial.number] = natural_score(metric, scored.score(metric))
             except MetricError:

@@ -196,6 +196,7 @@ def test_groups_of_correlated_columns() -> None:
         (["a"], "is not usable"),
         ({"g": ["a", "z"]}, r"groups\['g'\]='z'"),
         ({"g": ["a"], "h": ["a", "b"]}, "column 'a' is in 'g' and in 'h'"),
+        ({"c": ["a", "b"]}, "groups has the name 'c', which is a column of no group"),
     ],
 )
 def test_bad_groups(groups: Any, message: str) -> None:

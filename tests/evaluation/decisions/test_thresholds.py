@@ -28,7 +28,7 @@ from windvane.evaluation.decisions.thresholds import (
     tune_decision,
     with_threshold,
 )
-from windvane.evaluation.metrics import get_metric
+from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Table
 from windvane.runtime.ensemble import Ensemble
@@ -72,7 +72,7 @@ def test_the_curve_is_what_counting_gives(seed: int, positive: int, weighted: bo
 @pytest.mark.parametrize("name", ["f1", "balanced_accuracy", "matthews_corrcoef"])
 def test_no_threshold_is_better(name: str, positive: int) -> None:
     predictions, metric = make(), get_metric(name, TASK, CLASSES, positive)
-    ensemble, tuning = tune_decision(predictions, CLASSES, positive, metric=metric)
+    ensemble, tuning = tune_decision(predictions, positive, metric=metric)
     assert tuning.threshold == pytest.approx(threshold_of(ensemble, positive))
     assert tuning.score == pytest.approx(replace(predictions, ensemble=ensemble).score(metric))
     assert tuning.default_score == pytest.approx(predictions.score(metric))
@@ -85,7 +85,7 @@ def test_precision_and_recall_are_reached() -> None:
     predictions = make(weighted=True)
     for kept, other in (("precision", "recall"), ("recall", "precision")):
         goal: dict[str, Any] = {kept: 0.9}
-        ensemble, tuning = tune_decision(predictions, CLASSES, 1, **goal)
+        ensemble, tuning = tune_decision(predictions, 1, **goal)
         found = replace(predictions, ensemble=ensemble)
         scores = {name: found.score(get_metric(name, TASK, CLASSES, 1)) for name in ("precision", "recall")}
         assert scores[kept] >= 0.9
@@ -97,7 +97,7 @@ def test_precision_and_recall_are_reached() -> None:
 
 def test_costs_of_two_classes_are_least() -> None:
     predictions, costs = make(), check_costs({("yes", "no"): 10}, CLASSES)
-    ensemble, tuning = tune_decision(predictions, CLASSES, 1, costs=costs)
+    ensemble, tuning = tune_decision(predictions, 1, costs=costs)
     assert ensemble.costs is None and (tuning.threshold or 1) < 0.5
     assert tuning.score == pytest.approx(mean_cost(replace(predictions, ensemble=ensemble), costs))
     assert tuning.score < tuning.default_score
@@ -109,7 +109,7 @@ def test_costs_of_more_classes_choose_the_least_expected_cost() -> None:
     true = [np.random.default_rng(row).choice(3, p=p) for row, p in enumerate(predictions.prediction)]
     predictions = replace(predictions, target=np.array(true))  # so that the probabilities are right
     costs = np.array([[0.0, 1.0, 5.0], [2.0, 0.0, 1.0], [9.0, 1.0, 0.0]])
-    ensemble, tuning = tune_decision(predictions, np.array([1, 2, 3]), None, costs=costs)
+    ensemble, tuning = tune_decision(predictions, None, costs=costs)
     found = replace(predictions, ensemble=ensemble)
     for p, label in zip(predictions.prediction, found.labels, strict=True):
         expected = [sum(p[i] * costs[i, j] for i in range(3)) for j in range(3)]
@@ -125,7 +125,7 @@ def test_factors_of_more_classes_are_for_a_metric() -> None:
     p = raw / raw.sum(axis=1, keepdims=True)
     predictions = Predictions(Table(np.empty((600, 0)), 0), np.arange(600), target, p, ensemble=PLAIN)
     metric = get_metric("balanced_accuracy", Task("multiclass", 600, 1, 3))
-    ensemble, tuning = tune_decision(predictions, np.arange(3), None, metric=metric)
+    ensemble, tuning = tune_decision(predictions, None, metric=metric)
     assert ensemble.decision_weights is not None
     labels = (p * np.array(ensemble.decision_weights)).argmax(axis=1)
     assert tuning.score == pytest.approx(sk.balanced_accuracy_score(target, labels))
@@ -168,11 +168,17 @@ def test_goals_that_cannot_be_reached() -> None:
     with pytest.raises(
         InputError, match=r"precision=0.99 is reached by no threshold on these 300 rows. Allowed: up to"
     ):
-        tune_decision(wrong, CLASSES, 1, precision=0.99)
+        tune_decision(wrong, 1, precision=0.99)
     with pytest.raises(InputError, match="metric='roc_auc' does not look at labels"):
-        tune_decision(predictions, CLASSES, 1, metric=get_metric("roc_auc", TASK))
+        tune_decision(predictions, 1, metric=get_metric("roc_auc", TASK))
     with pytest.raises(InputError, match="rows of both classes"):
-        tune_decision(predictions.take(np.flatnonzero(predictions.target == 0)), CLASSES, 1, recall=0.5)
+        tune_decision(predictions.take(np.flatnonzero(predictions.target == 0)), 1, recall=0.5)
+
+
+def test_a_metric_may_be_named_like_a_condition() -> None:
+    metric = Metric("hits >= 1", lambda y, p: float(np.mean(y == p)))
+    _, tuning = tune_decision(make(), 1, metric=replace(metric, classes=CLASSES, positive=1))
+    assert f"for hits >= 1: hits >= 1 {tuning.score:.4g}" in str(tuning)
 
 
 def test_a_threshold_that_was_set() -> None:
@@ -190,7 +196,7 @@ def test_a_threshold_that_was_set() -> None:
 
 
 def test_a_tuning_in_json() -> None:
-    _, tuning = tune_decision(make(), CLASSES, 1, recall=0.9)
+    _, tuning = tune_decision(make(), 1, recall=0.9)
     again = DecisionTuning.from_json(tuning.to_json())
     assert again is not None and again.curve is not None and tuning.curve is not None
     pd.testing.assert_frame_equal(again.curve, tuning.curve)
@@ -202,7 +208,7 @@ def test_a_tuning_in_json() -> None:
 @pytest.mark.parametrize("positive", [0, 1])
 def test_a_calibration_keeps_the_labels(method: str, positive: int) -> None:
     predictions = make()
-    first, tuning = tune_decision(predictions, CLASSES, positive, recall=0.8)
+    first, tuning = tune_decision(predictions, positive, recall=0.8)
     labels = replace(predictions, ensemble=first).labels
     before = first
     for one in (method, "temperature", "none"):  # from each to the next

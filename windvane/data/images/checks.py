@@ -38,10 +38,7 @@ class ImageCheck:
 
 
 def check_images(items: Any) -> list[ImageCheck]:
-    """Decode every image once, in threads, to know beforehand which cannot be decoded.
-
-    Results about files (of that size and date) and encoded bytes are remembered in the process.
-    """
+    """Decode every image once, in threads; results for files and encoded bytes are remembered in the process."""
     return _map_quietly(lambda block: [_check(items[i]) for i in block], len(items))
 
 

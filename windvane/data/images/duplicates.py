@@ -47,20 +47,20 @@ class Duplicate:
 
 
 def find_duplicates(items: Sequence[Item], checks: Sequence[ImageCheck], deadline: float = math.inf) -> list[list[int]]:
-    """Return the positions of images with equal pixels, in clusters, by their checks, none of which has a problem.
+    """Return the positions of images with equal pixels, in clusters; each has a check without a problem.
 
     After `deadline`, a `time.monotonic` instant, large images count as equal where their smaller copies are.
     """
     clusters: list[list[int]] = []
-    for positions in _alike(range(len(checks)), (check.digest for check in checks)):
+    for positions in _equal_by(range(len(checks)), (check.digest for check in checks)):
         if all(checks[i].exact for i in positions) or time.monotonic() >= deadline:
             clusters.append(positions)
         else:  # their smaller copies are equal; are they?
-            clusters += _alike(positions, (_whole_digest(items[i], i) for i in positions))
+            clusters += _equal_by(positions, (_whole_digest(items[i], i) for i in positions))
     return clusters
 
 
-def _alike(positions: Iterable[int], keys: Iterable[Hashable]) -> list[list[int]]:
+def _equal_by(positions: Iterable[int], keys: Iterable[Hashable]) -> list[list[int]]:
     by_key: dict[Hashable, list[int]] = defaultdict(list)
     for i, key in zip(positions, keys, strict=True):
         by_key[key].append(i)
@@ -75,19 +75,16 @@ def _whole_digest(item: Item, i: int) -> Hashable:
 
 
 def find_copies(pixels: Images) -> list[list[int]]:
-    """Return positions of n images (s, s, 3) that look the same, in clusters.
+    """Return the positions of images (s, s, 3) that look the same, in clusters.
 
-    Two images look the same if brightness rises between other cells at few places (dHash, of 256 bits), and their
-    cells are about equally bright. Clusters so large that they are a common look, not copies, are left out.
+    Two images look the same if few bits of their difference hashes (dHash, 256 bits) differ, and their cells are about
+    equally bright. Clusters so large that they are a common look, not copies, are left out.
     """
     return find_copies_until(pixels, math.inf)[0]
 
 
 def find_copies_until(pixels: Images, deadline: float) -> tuple[list[list[int]], int]:
-    """Return the same among as many of the first images as the time allows, and their number.
-
-    `deadline` is a `time.monotonic` instant.
-    """
+    """Return the clusters of `find_copies` among as many of the first images as the time allows, and their number."""
     now = time.monotonic()
     cells = _all_gray_cells(pixels, now + CELLS_SHARE * (deadline - now))
     largest = max(2, MAX_CLUSTER * len(cells))
@@ -127,8 +124,8 @@ def _near_duplicates(cells: NDArray[np.float32]) -> list[list[int]]:
         for start, stop in pairwise(starts.tolist()):
             bucket = order[start : min(stop, start + _MAX_BUCKET)]
             if len(bucket) > 1:
-                pairs += _alike_pairs(bucket, bits, cells)
-    return _alike(range(len(cells)), connect(sorted(set(pairs)), len(cells)).tolist())
+                pairs += _similar_pairs(bucket, bits, cells)
+    return _equal_by(range(len(cells)), connect(sorted(set(pairs)), len(cells)).tolist())
 
 
 def connect(pairs: Sequence[tuple[int, int]], n: int) -> Integers:  # (n,)
@@ -138,7 +135,7 @@ def connect(pairs: Sequence[tuple[int, int]], n: int) -> Integers:  # (n,)
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
-def _alike_pairs(
+def _similar_pairs(
     bucket: NDArray[np.intp], bits: NDArray[np.bool_], cells: NDArray[np.float32]
 ) -> list[tuple[int, int]]:
     differing = (bits[bucket][:, None] != bits[bucket][None]).sum(axis=2)  # (b, b)

@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.images.listing import natural_key
+from windvane.data.targets import COLLECTIONS
 from windvane.errors import InputError
+from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.columns.table import Integers
-
-_COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ def spread_labels(labels: Any) -> list[Any]:
 def encode_labels(labels: Sequence[Any], is_train: NDArray[np.bool_]) -> Labels:
     """Encode a label, or a list of labels, for each of n images; the training images define the classes."""
     # Labels of any type are taken as text. One that is missing, or that no training image has, is a problem.
-    several = np.array([isinstance(label, _COLLECTIONS) for label in labels], dtype=np.bool_)
+    several = np.array([isinstance(label, COLLECTIONS) for label in labels], dtype=np.bool_)
     names = [_texts(label) for label in labels]  # empty where a label is missing
     single = np.array([len(texts) > 0 for texts in names], dtype=np.bool_) & ~several
     if several.any() and single.any():
@@ -80,7 +80,7 @@ def encode_labels(labels: Sequence[Any], is_train: NDArray[np.bool_]) -> Labels:
 
 def _texts(label: Any) -> list[str]:
     """Return the label, or the labels, of an image as text, without missing ones."""
-    each = label if isinstance(label, _COLLECTIONS) else [label]
+    each = label if isinstance(label, COLLECTIONS) else [label]
     return [text for one in each if (text := _text(one)) is not None]
 
 
@@ -88,7 +88,7 @@ def _text(label: Any) -> str | None:
     """Return a label as text; None if it is missing."""
     if isinstance(label, str):
         return str(label)
-    if label is None or label is pd.NA or label is pd.NaT or (isinstance(label, float) and np.isnan(label)):
+    if is_missing(label):
         return None
     if isinstance(label, float) and label.is_integer():
         return str(int(label))

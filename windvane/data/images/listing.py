@@ -87,33 +87,31 @@ def list_folder(root: Path) -> ImageListing:
     """List a folder of classes, or of splits with classes, in natural order of names."""
     # There are splits if a sub-folder named train has sub-folders. Labels are the names of the folders below.
     listing = ImageListing()
-    folders = _children(root, listing, root)
-    splits = {child: SPLITS[child.name.lower()] for child in folders if child.name.lower() in SPLITS}
-    if any(
-        part == "train" and any(map(Path.is_dir, _children(child, ImageListing(), root)))
-        for child, part in splits.items()
-    ):
-        for child in folders:
-            if child in splits:
-                _list_classes(child, splits[child], listing, root)
-            else:
-                reason = f"it stands beside {next(iter(splits)).name}, but is no split (train, val or test)"
-                listing.skipped.append(Skipped(_shown(child, root), reason))
-    else:
+    children = _children(root, listing, root)
+    splits = {child: SPLITS[child.name.lower()] for child in children if child.name.lower() in SPLITS}
+    training = [child for child, split in splits.items() if split == "train"]
+    if not any(below.is_dir() for child in training for below in _children(child, ImageListing(), root)):
         _list_classes(root, "train", listing, root)
+        return listing
+    for child in children:
+        if child in splits:
+            _list_classes(child, splits[child], listing, root)
+        else:
+            reason = f"it stands beside {next(iter(splits)).name}, but is no split (train, val or test)"
+            listing.skipped.append(Skipped(_shown(child, root), reason))
     return listing
 
 
-def _list_classes(folder: Path, part: str, listing: ImageListing, root: Path) -> None:
+def _list_classes(folder: Path, split: str, listing: ImageListing, root: Path) -> None:
     for child in _children(folder, listing, root):
         if not child.is_dir():
             listing.skipped.append(Skipped(_shown(child, root), "it is in no folder of a class"))
             continue
         label = unicodedata.normalize("NFC", _readable(child.name))  # macOS and Linux write é differently
         before = len(listing.items)
-        _walk(child, frozenset(map(_identity, {root, folder})), (label, part), listing, root)
+        _walk(child, frozenset(map(_identity, {root, folder})), (label, split), listing, root)
         if len(listing.items) == before:
-            listing.empty.append(f"{part}/{label}" if folder != root else label)
+            listing.empty.append(f"{split}/{label}" if folder != root else label)
 
 
 def list_files(root: Path) -> ImageListing:

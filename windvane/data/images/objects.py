@@ -1,4 +1,4 @@
-"""Images whose names say that they show one object, such as frames of a track, if the images bear it out."""
+"""Groups of images that show one object, such as the frames of a track: suggested by names, confirmed by features."""
 
 from __future__ import annotations
 
@@ -51,10 +51,7 @@ def object_key(name: str) -> str:
 
 
 def find_object_groups(names: Sequence[str], target: Integers, features: Floats, seed: int = 0) -> ObjectGroups | None:
-    """Group images by their names; None where these say nothing, or something that the images do not bear out.
-
-    `features` are numbers (n, p) in which images that look alike are near; `seed` is of the images that are compared.
-    """
+    """Group images by their names; None where the names suggest no groups, or `features` (n, p) do not confirm them."""
     keys = np.array([object_key(name) for name in names])
     stems = [PurePath(name).stem for name in names]
     if len(set(zip(stems, target.tolist(), strict=True))) > len(set(stems)):  # each class counts from the start

@@ -57,7 +57,7 @@ def read_images(
     columns
         Which columns of a table hold what.
     seed
-        Of the held-out share.
+        Seed of the hold-out.
 
     Returns
     -------

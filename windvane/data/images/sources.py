@@ -20,6 +20,7 @@ from windvane.data.files import READABLE, read_frame
 from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
 from windvane.data.images.summary import describe_skipped
 from windvane.errors import MOST_NAMES, InputError, check_choice, some_of
+from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.images import Item, Pixels, eight_bit_factor, to_rgb
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
@@ -69,13 +70,10 @@ def list_images(source: Any, columns: Columns, *, labelled: bool = True) -> Imag
         source = source.to_pandas()
     if isinstance(source, pd.DataFrame):
         return _list_table(source, columns, Path())
-    listing = ImageListing()
-    values = _one_by_one(source)
+    values = _as_list(source)
+    names = [str(value) if isinstance(value, str | os.PathLike) else f"image {i}" for i, value in enumerate(values)]
     items, problems = _items(values, Path())
-    for i, (value, item, problem) in enumerate(zip(values, items, problems, strict=True)):
-        name = str(value) if isinstance(value, str | os.PathLike) else f"image {i}"
-        listing.add(item, name, problem=problem)
-    return listing
+    return ImageListing(items, names, [None] * len(values), ["train"] * len(values), problems)
 
 
 def _list_path(path: Path, columns: Columns, labelled: bool) -> ImageListing:
@@ -109,10 +107,10 @@ def _list_table(frame: pd.DataFrame, columns: Columns, base: Path) -> ImageListi
     for what, given_name in asdict(columns).items():
         if given_name is not None:
             check_choice(f"columns.{what}", given_name, frame.columns)
-    image = _find_images(frame) if columns.image is None else columns.image
-    label = _column(frame, columns.label, LABEL_COLUMNS, image)
-    split = _column(frame, columns.split, SPLIT_COLUMNS, image)
-    named = _column(frame, columns.name, NAME_COLUMNS, "")
+    image = _find_image_column(frame) if columns.image is None else columns.image
+    label = _usual_column(frame, columns.label, LABEL_COLUMNS, image)
+    split = _usual_column(frame, columns.split, SPLIT_COLUMNS, image)
+    named = _usual_column(frame, columns.name, NAME_COLUMNS, "")
     splits = ["train"] * len(frame)
     if split is not None:
         known = {
@@ -121,7 +119,7 @@ def _list_table(frame: pd.DataFrame, columns: Columns, base: Path) -> ImageListi
         splits = [known[value] for value in frame[split].tolist()]
     values: list[Any] = frame[image].tolist()
     paths = [value.get("path") if isinstance(value, Mapping) else value for value in values]
-    values = [_content(value) for value in values]
+    values = [_stored_image(value) for value in values]
     given = paths if named is None or named == image else frame[named].tolist()
     names = [str(name) if isinstance(name, str | int) else f"row {i}" for i, name in enumerate(given)]
     labels = [None] * len(frame) if label is None else frame[label].tolist()
@@ -129,18 +127,18 @@ def _list_table(frame: pd.DataFrame, columns: Columns, base: Path) -> ImageListi
     return ImageListing(items, names, labels, splits, problems, table=frame)
 
 
-def _content(value: Any) -> Any:
+def _stored_image(value: Any) -> Any:
     """Return the image inside the form in which ``datasets`` stores it."""
     if not isinstance(value, Mapping):
         return value
     return value.get("path") if value.get("bytes") is None else value["bytes"]
 
 
-def _find_images(frame: pd.DataFrame) -> str:
+def _find_image_column(frame: pd.DataFrame) -> str:
     usual = [column for column in frame.columns if column.lower() in IMAGE_COLUMNS]
     for column in [*usual, *(column for column in frame.columns if column not in usual)]:
         present = frame[column].dropna()
-        if len(present) and _is_image(_content(present.iloc[0])):
+        if len(present) and _is_image(_stored_image(present.iloc[0])):
             return str(column)
     raise InputError(
         f"source has no column of images: encoded bytes, arrays, or names that end in {', '.join(SUFFIXES)}. "
@@ -155,7 +153,7 @@ def _is_image(value: Any) -> bool:
     return isinstance(value, bytes | bytearray) or _is_pillow(value) or getattr(value, "ndim", 0) in (2, 3)
 
 
-def _column(frame: pd.DataFrame, name: str | None, usual: Sequence[str], other: str) -> str | None:
+def _usual_column(frame: pd.DataFrame, name: str | None, usual: Sequence[str], other: str) -> str | None:
     """Return the given name, or that of a usual column."""
     if name is not None:
         return name
@@ -196,7 +194,7 @@ def _list_dataset(dataset: Any, columns: Columns) -> ImageListing:
 # Arrays.
 
 
-def _one_by_one(source: Any) -> list[Any]:
+def _as_list(source: Any) -> list[Any]:
     """Return the images of a list or an array as a list."""
     if isinstance(source, list | tuple):
         if not source:
@@ -237,7 +235,7 @@ def _items(values: Sequence[Any], base: Path) -> tuple[list[Item], list[str]]:
         elif hasattr(value, "__array__"):
             arrays[i] = np.asarray(value)
         else:
-            missing = value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA
+            missing = is_missing(value)
             problem = "there is no image" if missing else f"a value of type {type(value).__name__} is no image"
         items.append(item)
         problems.append(problem)

@@ -55,7 +55,7 @@ def hold_out_images(
     share = valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / len(trains)))
     if share == 0:
         return splits, ["No validation split: no score can select a model without bias."]
-    fold = hold_out(_strata(labels[trains]), share, seed=seed, groups=together[trains])
+    fold = hold_out(_strata(labels[trains]), share, together[trains], seed=seed)
     splits = splits.copy()
     splits[trains[fold.validation]] = "valid"
     words = f"{len(fold.validation):,} of {len(trains):,} training images were held out to validate (seed {seed})"

@@ -36,6 +36,10 @@ MAX_REPEATED = 0.05  # share of the rows that have series and time of another
 MIN_FOUND = 0.05  # share of the rows that have a row so many steps before
 SHORTEST_MONTH = 28 * 86400.0
 _UNITS = (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0), ("second", 1.0))
+_ADVICE = (
+    "Allowed: shorter lags; times rounded to even steps; or where only the order of rows counts, as for visits of a "
+    "patient, a column that numbers the rows of each series (X.groupby('patient').cumcount()) as time."
+)
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,7 @@ def learn_lags(
     column_types: Mapping[str, str] | None = None,
     date_formats: Mapping[str, str] | None = None,
 ) -> LagFeatures:
-    """Learn the steps of time from a training table, and remember all of its rows.
-
-    `time` is the name of a column; `target` (n,) are the values of `target_values`. InputError if the times are not
-    evenly spaced, or the lags are closer than the gap of validation.
-    """
+    """Learn the steps of time from a training table, and remember all of its rows; `time` is the name of a column."""
     lags = Lags.of_argument(lags)
     steps = sorted({int(step) for step in _listed("lags", lags.steps)})
     if not isinstance(frame, pd.DataFrame) or not isinstance(time, str):
@@ -135,25 +135,14 @@ def learn_lags(
         for name in names:
             if name not in frame.columns and not (argument == "of" and name == target_name):
                 raise unknown_name_error(argument, name, [*map(str, frame.columns), target_name])
-    clock = _time_column(frame, time, column_types or {}, date_formats or {})
+    column = _time_column(frame, time, column_types or {}, date_formats or {})
     values = [target if name == target_name else _values(frame[name]) for name in of]
     series = series_names(frame, by)
-    grid = _find_grid(frame[time], clock, series)
+    grid = _find_grid(frame[time], column, series)
     ticks = grid.ticks(frame[time])
-    on_grid = float(np.mean(ticks != NO_TICK))
-    if on_grid < MIN_ON_GRID:
-        raise InputError(
-            f"lags need evenly spaced times, but of those in {time!r} {on_grid:.0%} are a whole number of "
-            f"{describe_step(grid)} apart, the most frequent distance. {_ADVICE}"
-        )
+    _check_spacing(ticks, grid)
     history = EarlierRows.of(series, ticks, values)
-    repeated = int((ticks != NO_TICK).sum()) - len(history.ticks)
-    if repeated > MAX_REPEATED * len(frame):
-        told = f"by={list(by)!r}" if by else "by= is not given"
-        raise InputError(
-            f"{repeated:,} of {len(frame):,} rows have the series and time of another row ({told}). Allowed: by, the "
-            "columns that tell the series apart."
-        )
+    _check_repeated(ticks, history, by)
     found = LagFeatures(grid, by, tuple(steps), tuple(of), history)
     clash = [name for name in found.names if name in frame.columns]
     if clash:
@@ -167,12 +156,6 @@ def learn_lags(
             )
     _check_gap(split, steps, grid)
     return found
-
-
-_ADVICE = (
-    "Allowed: shorter lags; times rounded to even steps; or where only the order of rows counts, as for visits of a "
-    "patient, a column that numbers the rows of each series (X.groupby('patient').cumcount()) as time."
-)
 
 
 def know_rows(schema: Schema, X: Any, target: NDArray[Any], classes: NDArray[Any] | None) -> Schema:
@@ -289,6 +272,27 @@ def _are_months(times: pd.Series, column: Column) -> bool:
     since_first = np.unique(dates - months.astype(dates.dtype))
     to_next = np.unique((months + np.timedelta64(1, "M")).astype(dates.dtype) - dates)
     return len(since_first) == 1 or len(to_next) == 1
+
+
+def _check_spacing(ticks: Integers, grid: TimeGrid) -> None:
+    """Refuse times that are not evenly spaced."""
+    on_grid = float(np.mean(ticks != NO_TICK))
+    if on_grid < MIN_ON_GRID:
+        raise InputError(
+            f"lags need evenly spaced times, but of those in {grid.time.name!r} {on_grid:.0%} are a whole number of "
+            f"{describe_step(grid)} apart, the most frequent distance. {_ADVICE}"
+        )
+
+
+def _check_repeated(ticks: Integers, history: EarlierRows, by: tuple[str, ...]) -> None:
+    """Refuse many rows with the series and time of another."""
+    repeated = int((ticks != NO_TICK).sum()) - len(history.ticks)
+    if repeated > MAX_REPEATED * len(ticks):
+        told = f"by={list(by)!r}" if by else "by= is not given"
+        raise InputError(
+            f"{repeated:,} of {len(ticks):,} rows have the series and time of another row ({told}). Allowed: by, the "
+            "columns that tell the series apart."
+        )
 
 
 def _check_gap(split: TimeSplit, steps: Sequence[int], grid: TimeGrid) -> None:

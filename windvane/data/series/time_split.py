@@ -37,9 +37,8 @@ class TimeSplit:
         Number of folds; None for that of the policy. More than one: each block is validated by models of the rows
         before it.
     gap
-        What lies between training and validation, as between the day of a prediction and the day that is predicted.
-        Of a number of instants, as many are left out before each block; of a span, rows that are less than it before
-        the first row of the block.
+        Distance between training and validation, as between the day of a prediction and the day that is predicted: as
+        many instants before each block are left out, or the rows that are less than a span before its first row.
     test_size
         Length of each validation block, the last one ending with the table; None for blocks of about as many rows.
     max_train_size
@@ -111,13 +110,13 @@ def time_folds(
     clock = _Clock(seconds_of(instants))
     folds = []
     for number, (start, stop) in enumerate(_blocks(counts, n_folds, split, clock)):
-        end = clock.before(start, "gap", split.gap)  # of the training window
+        end = clock.before(start, split.gap)  # of the training window
         begin = 0
         if split.max_train_size is not None:
             begin = clock.last(end, "max_train_size", split.max_train_size)
         train = (rank >= begin) & (rank < end)
         if split.embargo is not None:
-            train |= rank >= clock.after(stop, "embargo", split.embargo)
+            train |= rank >= clock.after(stop, split.embargo)
         if not train.any():
             why = f"gap={split.gap!r}" if split.embargo is None else f"gap={split.gap!r}, embargo={split.embargo!r}"
             raise InputError(
@@ -144,17 +143,17 @@ class _Clock:
 
     seconds: Floats | None  # (m,)
 
-    def before(self, start: int, name: str, amount: Amount) -> int:
-        """End of the instants that are an amount before a block that starts there."""
-        size = self._size(name, amount)
+    def before(self, start: int, gap: Amount) -> int:
+        """End of the instants that are at least a gap before a block that starts there."""
+        size = self._size("gap", gap)
         if isinstance(size, int):
             return max(0, start - size)
         assert self.seconds is not None
         return min(start, int(np.searchsorted(self.seconds, self.seconds[start] - size, side="right")))
 
-    def after(self, stop: int, name: str, amount: Amount) -> int:
-        """Start of the instants that are an amount after a block that stops there."""
-        size = self._size(name, amount)
+    def after(self, stop: int, embargo: Amount) -> int:
+        """Start of the instants that are at least an embargo after a block that stops there."""
+        size = self._size("embargo", embargo)
         if isinstance(size, int):
             return stop + size
         assert self.seconds is not None

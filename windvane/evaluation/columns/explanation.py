@@ -28,11 +28,11 @@ from windvane.runtime.columns.column_values import to_canonical_text
 from windvane.runtime.columns.table import Floats, Integers, Table
 
 MAX_ROWS_AT_ONCE, MAX_CELLS_AT_ONCE = 20_000, 20_000_000  # that are predicted
-MAX_COLUMNS, N_ALONE = 1_000, 100  # of more columns so many are explained one by one, the others together
-MAX_RANKED_ROWS = 2_000  # of the background, to find those
+MAX_COLUMNS, N_ALONE = 1_000, 100  # of more columns, 100 are explained one by one, the others together
+MAX_RANKED_ROWS = 2_000  # of the background, by which these 100 are chosen
 MAX_ROUNDS = 128  # of one order of the columns, forwards and backwards, and one background row
 
-# The number of each row that is explained; also of the n rows several times in a row: (m n) rows -> shape (m n,).
+# Returns the number that is explained for each row; of the n rows repeated m times, in shape (m n,).
 Output = Callable[[Table], Floats]
 
 
@@ -80,6 +80,59 @@ class ShapleySampling:
     on_round: Callable[[int, int], None] = lambda done, total: None  # rounds that are done, of how many
 
 
+def explain(
+    model: FittedEnsemble,
+    X: Any,
+    background: Table,
+    label: Any = None,
+    *,
+    positive: int = 1,
+    sampling: ShapleySampling = ShapleySampling(),
+) -> Explanation:
+    """Explain predicted numbers, or probabilities: of `label`, of the positive class, or of more the predicted one."""
+    frame = to_frame(X)
+    if not isinstance(frame, pd.DataFrame) or not model.schema.columns:
+        raise InputError("X is a sparse matrix, whose columns cannot be explained one by one. Allowed: a dense table.")
+    frame = model.schema.with_lags(frame)
+    encoded, places = encoded_columns(model.schema), model.schema.places(frame).tolist()
+    read = {
+        name: place for name, place in zip(model.schema.feature_names, places, strict=True) if encoded[name].is_read
+    }
+    data = frame.iloc[:, list(read.values())].set_axis(list(read), axis=1)
+    return explain_table(model, model.table(frame), data, background, label, positive=positive, sampling=sampling)
+
+
+def explain_table(
+    model: FittedEnsemble,
+    table: Table,
+    data: pd.DataFrame,
+    background: Table,
+    label: Any = None,
+    *,
+    positive: int,
+    sampling: ShapleySampling,
+) -> Explanation:
+    """Explain the rows of a table; `data` holds the same rows as the user has them, in the columns that are read."""
+    output, output_name = _explained_output(model, table, label, positive)
+    encoded = encoded_columns(model.schema)
+    columns = {name: encoded[name] for name in model.schema.feature_names if encoded[name].is_read}
+    if len(columns) > MAX_COLUMNS:
+        columns, data = _few_columns(columns, data, background, model)
+    values, error, base = shapley_values(output, table, background, list(columns.values()), sampling)
+
+    def framed(array: Floats) -> pd.DataFrame:
+        return pd.DataFrame(array, index=data.index, columns=pd.Index(list(columns)))
+
+    return Explanation(
+        framed(values),
+        framed(error),
+        pd.Series(base + values.sum(axis=1), index=data.index, name="prediction"),
+        pd.Series(base, index=data.index, name="base"),
+        data,
+        output_name,
+    )
+
+
 def shapley_values(
     output: Output,
     table: Table,
@@ -114,6 +167,51 @@ def shapley_values(
     return rounds.mean(axis=0), error, np.mean(starts, axis=0)
 
 
+def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive: int) -> tuple[Output, str]:
+    """Return what is explained of the rows of a table, and its name."""
+    classes = model.classes
+    if classes is None:
+        if label is not None:
+            raise InputError(f"label={label!r} is for classes, but a number is predicted. Allowed: None.")
+        return model.predict_raw, "prediction"
+    known = {to_canonical_text(value): code for code, value in enumerate(classes.tolist())}
+    if label is not None and to_canonical_text(label) not in known:
+        raise unknown_name_error("label", label, known)
+    if label is None and len(classes) > 2:
+        codes, name = model.predict_raw(table).argmax(axis=1), "probability of the class that is predicted for each"
+    else:
+        code = positive if label is None else known[to_canonical_text(label)]
+        codes, name = np.full(table.n_rows, code), f"probability of {classes[code]!s} for each"
+
+    def probability(rows: Table) -> Floats:
+        chosen = np.tile(codes, rows.n_rows // len(codes))
+        return np.asarray(model.predict_raw(rows)[np.arange(rows.n_rows), chosen])
+
+    return probability, name
+
+
+def _few_columns(
+    columns: Mapping[str, EncodedColumn], data: pd.DataFrame, background: Table, model: FittedEnsemble
+) -> tuple[dict[str, EncodedColumn], pd.DataFrame]:
+    """Keep the columns that are correlated most with the predictions for the background; the others are one column."""
+    rows = np.arange(0, background.n_rows, -(-background.n_rows // MAX_RANKED_ROWS))
+    some = background.take(rows)
+    predicted = model.predict_raw(some).reshape(len(rows), -1)  # (b, k)
+    predicted = predicted - predicted.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        matrix = some.matrix - np.nanmean(some.matrix, axis=0)
+        matrix = np.nan_to_num(matrix / np.sqrt(np.nanmean(matrix**2, axis=0)))  # (b, q)
+    strength = np.abs(matrix.T @ (predicted / np.maximum(predicted.std(axis=0), 1e-12))).max(axis=1)  # (q,)
+    ranked = sorted(
+        columns, key=lambda name: -max((strength[place] for place in columns[name].matrix), default=math.inf)
+    )
+    alone = set(ranked[:N_ALONE])
+    kept = {name: column for name, column in columns.items() if name in alone}
+    rest = f"{len(columns) - len(kept):,} other columns"
+    data = data[list(kept)].assign(**{rest: ""})
+    return {**kept, rest: EncodedColumn.together(columns[name] for name in columns if name not in alone)}, data
+
+
 def _walk(
     output: Output,
     table: Table,
@@ -145,100 +243,3 @@ def _stacked(tables: Sequence[Table]) -> Table:
     first = tables[0]
     texts = tuple(np.concatenate([table.texts[j] for table in tables]) for j in range(len(first.texts)))
     return replace(first, matrix=np.concatenate([table.matrix for table in tables]), texts=texts)
-
-
-def explain(
-    model: FittedEnsemble,
-    X: Any,
-    background: Table,
-    label: Any = None,
-    *,
-    positive: int = 1,
-    sampling: ShapleySampling = ShapleySampling(),
-) -> Explanation:
-    """Explain the predicted numbers, or the probabilities of a class.
-
-    That is `label`; else of two classes the one at `positive`, of more the one that is predicted for each row.
-    """
-    frame = to_frame(X)
-    if not isinstance(frame, pd.DataFrame) or not model.schema.columns:
-        raise InputError("X is a sparse matrix, whose columns cannot be explained one by one. Allowed: a dense table.")
-    frame = model.schema.with_lags(frame)
-    encoded, places = encoded_columns(model.schema), model.schema.places(frame).tolist()
-    read = {
-        name: place for name, place in zip(model.schema.feature_names, places, strict=True) if encoded[name].is_read
-    }
-    data = frame.iloc[:, list(read.values())].set_axis(list(read), axis=1)
-    return explain_table(model, model.table(frame), data, background, label, positive=positive, sampling=sampling)
-
-
-def explain_table(
-    model: FittedEnsemble,
-    table: Table,
-    data: pd.DataFrame,
-    background: Table,
-    label: Any = None,
-    *,
-    positive: int = 1,
-    sampling: ShapleySampling = ShapleySampling(),
-) -> Explanation:
-    """Explain the rows of a table; `data` holds the same rows as the user has them, in the columns that are read."""
-    classes = model.classes
-    encoded = encoded_columns(model.schema)
-    columns = {name: encoded[name] for name in model.schema.feature_names if encoded[name].is_read}
-    output: Output = model.predict_raw
-    said = "prediction"
-    if classes is not None:
-        known = {to_canonical_text(value): code for code, value in enumerate(classes.tolist())}
-        if label is not None and to_canonical_text(label) not in known:
-            raise unknown_name_error("label", label, known)
-        codes = model.predict_raw(table).argmax(axis=1)  # (n,)
-        said = "probability of the class that is predicted for each"
-        if label is not None or len(classes) == 2:
-            code = positive if label is None else known[to_canonical_text(label)]
-            codes, said = np.full(table.n_rows, code), f"probability of {classes[code]!s} for each"
-
-        def probability(rows: Table) -> Floats:
-            chosen = np.tile(codes, rows.n_rows // len(codes))
-            return np.asarray(model.predict_raw(rows)[np.arange(rows.n_rows), chosen])
-
-        output = probability
-    elif label is not None:
-        raise InputError(f"label={label!r} is for classes, but a number is predicted. Allowed: None.")
-    if len(columns) > MAX_COLUMNS:
-        columns, data = _few_columns(columns, data, background, model)
-    values, error, base = shapley_values(output, table, background, list(columns.values()), sampling)
-
-    def framed(array: Floats) -> pd.DataFrame:
-        return pd.DataFrame(array, index=data.index, columns=pd.Index(list(columns)))
-
-    return Explanation(
-        framed(values),
-        framed(error),
-        pd.Series(base + values.sum(axis=1), index=data.index, name="prediction"),
-        pd.Series(base, index=data.index, name="base"),
-        data,
-        said,
-    )
-
-
-def _few_columns(
-    columns: Mapping[str, EncodedColumn], data: pd.DataFrame, background: Table, model: FittedEnsemble
-) -> tuple[dict[str, EncodedColumn], pd.DataFrame]:
-    """Keep the columns that are correlated most with the predictions for the background; the others are one column."""
-    rows = np.arange(0, background.n_rows, -(-background.n_rows // MAX_RANKED_ROWS))
-    some = background.take(rows)
-    predicted = model.predict_raw(some).reshape(len(rows), -1)  # (b, k)
-    predicted = predicted - predicted.mean(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        matrix = some.matrix - np.nanmean(some.matrix, axis=0)
-        matrix = np.nan_to_num(matrix / np.sqrt(np.nanmean(matrix**2, axis=0)))  # (b, q)
-    strength = np.abs(matrix.T @ (predicted / np.maximum(predicted.std(axis=0), 1e-12))).max(axis=1)  # (q,)
-    ranked = sorted(
-        columns, key=lambda name: -max((strength[place] for place in columns[name].matrix), default=math.inf)
-    )
-    alone = set(ranked[:N_ALONE])
-    kept = {name: column for name, column in columns.items() if name in alone}
-    rest = f"{len(columns) - len(kept):,} other columns"
-    data = data[list(kept)].assign(**{rest: ""})
-    return {**kept, rest: EncodedColumn.together(columns[name] for name in columns if name not in alone)}, data

@@ -1,12 +1,12 @@
 """Columns that name a row, such as a customer's number: another value in nearly every row, and no use on new rows.
 
-Notation: n rows, k classes.
+Notation: n rows; `n_classes` is 0 for regression.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ MAX_TREE_ROWS = 4_000  # for a tree on one column: one half to learn from, the o
 SEED = 20_261_130  # no seed of a user, whose shuffled numbers would follow the halves
 MIN_Z = 3.0  # standard errors from chance
 _NAMES = "id|ids|uid|uuid|guid|key|index|idx|serial|rowid|row|nr|number|nummer|account|unnamed: 0"
-_NAMED_SO = re.compile(rf"(?:^|[^a-z])(?:{_NAMES})(?:$|[^a-z])")
+_IDENTIFIER_NAME = re.compile(rf"(?:^|[^a-z])(?:{_NAMES})(?:$|[^a-z])")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # customerId, customerID
 
 
@@ -37,21 +37,24 @@ def find_identifiers(schema: Schema, table: Table) -> list[str]:
     return [
         column.name
         for column in schema.columns
-        if column.kind in ("category", "number") and _looks_like_one(column, table.matrix[:, places[column.name][0]])
+        if column.kind in ("category", "number")
+        and _looks_like_identifier(column, table.matrix[:, places[column.name][0]])
     ]
 
 
-def useless_columns(names: Sequence[str], schema: Schema, table: Table, target: NDArray[Any], k: int) -> list[str]:
-    """Keep the columns that say nothing about any target on rows that were not learned from; k = 0 for regression."""
+def useless_columns(
+    names: Sequence[str], schema: Schema, table: Table, target: NDArray[Any], n_classes: int
+) -> list[str]:
+    """Return the columns that say nothing about any target on rows that were not learned from."""
     if target.ndim == 2:
         for one in target.T:
-            names = useless_columns(names, schema, table, one, k)
+            names = useless_columns(names, schema, table, one, n_classes)
         return list(names)
     rng = np.random.default_rng(SEED)
     rows = np.sort(rng.permutation(table.n_rows)[:MAX_TREE_ROWS])
     half = rng.permutation(len(rows)) < len(rows) // 2  # (m,), rows to learn from
     matrix, places = np.asarray(table.matrix[rows]), matrix_columns(schema)
-    return [name for name in names if not _is_useful(matrix[:, places[name]], target[rows], half, k)]
+    return [name for name in names if not _is_useful(matrix[:, places[name]], target[rows], half, n_classes)]
 
 
 def score_column(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> float:
@@ -62,8 +65,7 @@ def score_column(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], 
 
 @np.errstate(over="ignore", invalid="ignore")  # scikit-learn adds up all numbers, which may be the largest
 def _predict_half(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> Floats:
-    settings: Mapping[str, Any]
-    settings = {"min_samples_leaf": 3, "max_leaf_nodes": max(32, 2 * n_classes), "random_state": 0}
+    settings: dict[str, Any] = {"min_samples_leaf": 3, "max_leaf_nodes": max(32, 2 * n_classes), "random_state": 0}
     values = float32(values)
     if n_classes == 0:
         tree = DecisionTreeRegressor(**settings).fit(values[half], target[half])
@@ -93,18 +95,18 @@ def _is_useful(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_
     return False
 
 
-def _looks_like_one(column: Column, values: Floats) -> bool:
+def _looks_like_identifier(column: Column, values: Floats) -> bool:
     n_rows = len(values)
     present = values[np.isfinite(values)]
     if column.kind == "category":
         return n_rows >= MIN_ROWS and (column.n_unique or 0) >= NEARLY_ALL * max(n_rows - column.n_missing, 1)
-    named_so = _NAMED_SO.search(_HUMP.sub("_", column.name).lower()) is not None
-    if len(present) < (MIN_ROWS if named_so else MIN_COUNTED_ROWS) or (present != np.floor(present)).any():
+    is_named_so = _IDENTIFIER_NAME.search(_HUMP.sub("_", column.name).lower()) is not None
+    if len(present) < (MIN_ROWS if is_named_so else MIN_COUNTED_ROWS) or (present != np.floor(present)).any():
         return False
     distinct = np.unique(present)
     if len(distinct) < NEARLY_ALL * len(present):
         return False
-    if named_so:
+    if is_named_so:
         return True
     # Measured numbers repeat by chance: as often, at least, as draws from a range of this width.
     width = float(distinct[-1] - distinct[0] + 1)

@@ -133,9 +133,8 @@ def drop_column_importance(
     metric: Metric,
     columns: Mapping[str, EncodedColumn],
     predict_without: Callable[[EncodedColumn, Table], Floats],  # trained with the column constant; the empty one: none
-    *,
-    max_seconds: float = math.inf,
-    on_column: Callable[[int, int], None] = lambda done, total: None,
+    max_seconds: float,
+    on_column: Callable[[int, int], None],
 ) -> Importance:
     """Train without one column after the other, in the order of `columns`, and compare with training on all."""
     table = predictions.table.take(predictions.rows)
@@ -188,22 +187,22 @@ def feature_importance(
     if groups is not None:
         columns = _group_columns(columns, groups, predictions.table)
     if predict_without is not None:
-        n_repeats, done = 1, "trained without"
+        n_repeats = 1
         found: Importance | None = drop_column_importance(
-            predictions, metric, columns, predict_without, max_seconds=max_seconds, on_column=on_column
+            predictions, metric, columns, predict_without, max_seconds, on_column
         )
     else:
-        done = "shuffled"
         found = permutation_importance(
             predictions, metric, columns, n_repeats=n_repeats, max_seconds=max_seconds, on_column=on_column
         )
     assert found is not None
     if found.n_omitted or found.n_repeats < n_repeats:
-        left = f"{found.n_omitted} of {len(columns)} columns are without a value" if found.n_omitted else ""
-        often = f"columns were {done} {found.n_repeats} times, not n_repeats={n_repeats}" if not left else ""
+        left = f"columns were shuffled {found.n_repeats} times, not n_repeats={n_repeats}"
+        if found.n_omitted:
+            left = f"{found.n_omitted} of {len(columns)} columns are without a value"
         warn_user(
-            f"feature_importance ended after {max_seconds:.0f} seconds: {left or often}. A larger time_budget or fewer "
-            "rows, does more.",
+            f"feature_importance ended after {max_seconds:.0f} seconds: {left}. A larger time_budget or fewer rows "
+            "allow more.",
         )
     return found.to_frame().reindex([*found.drops, *(name for name in columns if name not in found.drops)])
 
@@ -225,6 +224,9 @@ def _group_columns(
             if name in group_of:
                 raise InputError(f"groups: column {name!r} is in {group_of[name]!r} and in {group!r}.")
             group_of[name] = str(group)
+    for group in groups:
+        if str(group) in columns and str(group) not in group_of:
+            raise InputError(f"groups has the name {group!r}, which is a column of no group. Allowed: another name.")
     members: dict[str, list[EncodedColumn]] = {}
     for name, column in columns.items():
         members.setdefault(group_of.get(name, name), []).append(column)

@@ -1,4 +1,4 @@
-"""Whether random folds flatter where rows have dates: a small model on random rows against one on the latest rows.
+"""Detect where random folds flatter rows with dates: compare small models on random rows and on the latest rows.
 
 Notation: n rows, m of them in the comparison.
 """
@@ -23,7 +23,7 @@ MAX_CELLS = 200_000  # m x columns: some tenths of a second
 MIN_DATES = 20  # fewer distinct dates are hardly an order of rows
 MAX_MISSING = 0.05  # share of rows without a date
 LATEST = 1 / 3  # share of the rows that is predicted
-MUCH = 1.2  # ratio of mean squared errors or log losses
+MIN_RATIO = 1.2  # of mean squared errors or log losses
 MIN_Z = 3.0  # standard errors between the two
 SEED = 20_261_130
 TINY = 1e-6  # probability
@@ -45,18 +45,19 @@ def random_folds_flatter(schema: Schema, table: Table, target: NDArray[Any], tas
     shuffled = rng.permutation(rows)
     if cut < len(rows) // 3 or len(np.unique(days[rows])) < MIN_DATES:
         return None
-    found = [_errors(table, target, task, order[:cut], order[cut:]) for order in (shuffled, rows)]
-    if any(pair is None for pair in found):
+    on_random = _errors(table, target, task, shuffled[:cut], shuffled[cut:])
+    on_latest = _errors(table, target, task, rows[:cut], rows[cut:])
+    if on_random is None or on_latest is None:
         return None
-    (random, random_prediction), (latest, latest_prediction) = [pair for pair in found if pair is not None]
-    error = float(np.hypot(random.std(), latest.std()) / np.sqrt(len(latest)))
-    if latest.mean() < MUCH * random.mean() or latest.mean() - random.mean() < MIN_Z * error:
+    (random, random_prediction), (latest, latest_prediction) = on_random, on_latest
+    standard_error = float(np.hypot(random.std(), latest.std()) / np.sqrt(len(latest)))
+    if latest.mean() < MIN_RATIO * random.mean() or latest.mean() - random.mean() < MIN_Z * standard_error:
         return None
-    at_random = score_text(metric, metric.score(metric.loss(target[shuffled[cut:]], random_prediction)))
-    at_the_end = score_text(metric, metric.score(metric.loss(target[rows[cut:]], latest_prediction)))
+    random_score = score_text(metric, metric.score(metric.loss(target[shuffled[cut:]], random_prediction)))
+    latest_score = score_text(metric, metric.score(metric.loss(target[rows[cut:]], latest_prediction)))
     return (
-        f"Column {name!r} dates the rows, and validation on random rows may flatter: a small model reaches {at_random} "
-        f"on random rows, but {at_the_end} on the latest third. If later rows are to be predicted, "
+        f"Column {name!r} dates the rows, and validation on random rows may flatter: a small model reaches "
+        f"{random_score} on random rows, but {latest_score} on the latest third. If later rows are to be predicted, "
         f"time={name!r} (--time-column) validates on later rows."
     )
 

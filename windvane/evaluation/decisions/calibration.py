@@ -23,8 +23,8 @@ from windvane.runtime.ensemble import apply_calibration, apply_temperature
 
 N_BINS = 10  # of a calibration curve
 N_PASSES = 2  # over the classes, in search of decision weights
-MIN_FACTORS, MAX_FACTORS = 5, 51  # tried for a class
-MAX_WORK = 2e8  # numbers looked at in that search: about a second
+MIN_FACTORS, MAX_FACTORS = 5, 51  # evaluated for a class
+MAX_WORK = 2e8  # probabilities that this search may read: about a second
 TEMPERATURE_SPREAD = 0.3  # standard deviation of the logarithm of a temperature, before any row is seen
 
 N_FOLDS = 5  # that compare the methods of calibration
@@ -60,21 +60,22 @@ def fit_decision_weights(
     the standard error times the root of k - 1, the noise that a search over so many factors finds where there is
     nothing to find, or if the search would take long: more than `max_calls` of `loss`, or many rows and classes.
     """
-    n_factors = int(min(max_calls, MAX_WORK / probabilities.size) / (N_PASSES * probabilities.shape[1]))
+    k = probabilities.shape[1]
+    n_factors = int(min(max_calls, MAX_WORK / probabilities.size) / (N_PASSES * k))
     if n_factors < MIN_FACTORS:
         return None
     grid = np.exp(np.linspace(-2.5, 2.5, min(n_factors, MAX_FACTORS)))
     plain = best = loss(probabilities)
-    factors = np.ones(probabilities.shape[1])  # (k,)
+    factors = np.ones(k)
     for _ in range(N_PASSES):
-        for j in range(len(factors) - 1 if len(factors) == 2 else len(factors)):
+        for j in range(1 if k == 2 else k):  # of two factors only the ratio counts
             for factor in grid:
                 candidate = factors.copy()
                 candidate[j] = factor
                 value = loss(probabilities * candidate)
                 if round_loss(value) < round_loss(best):
                     best, factors = value, candidate
-    if not plain - best > standard_error(probabilities) * np.sqrt(len(factors) - 1):
+    if not plain - best > standard_error(probabilities) * np.sqrt(k - 1):
         return None
     return tuple(float(f) for f in factors)
 
@@ -184,10 +185,10 @@ def fit_calibration(
     """
     n, k = probabilities.shape
     known = list(METHODS) if k == 2 else ["none", "temperature"]
-    if method != "auto":
-        check_choice("method", method, ["auto", *known])
+    check_choice("method", method, ["auto", *known])
     names = known if method == "auto" else list(dict.fromkeys(["none", method]))
-    if min(np.bincount(target, minlength=k)[np.unique(target)], default=0) < N_FOLDS or len(np.unique(target)) < 2:
+    _, counts = np.unique(target, return_counts=True)
+    if len(counts) < 2 or counts.min() < N_FOLDS:
         raise InputError(f"calibrate needs at least two classes with {N_FOLDS} rows each; y has too few.")
     held_out = {name: np.empty((n, k)) for name in names}
     for train, test in StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(target, target):
@@ -197,11 +198,13 @@ def fit_calibration(
             held_out[name][test] = apply_fitted(probabilities[test], *fitted)
     losses = {name: -np.log(np.clip(p[np.arange(n), target], 1e-15, 1.0)) for name, p in held_out.items()}
     means = {name: float(np.average(values, weights=weight)) for name, values in losses.items()}
-    best = names[0] if method == "auto" else method
-    for name in names if method == "auto" else ():
-        gain = losses[best] - losses[name]
-        if float(np.average(gain, weights=weight)) > float(np.std(gain)) / np.sqrt(n):
-            best = name
+    best = method
+    if method == "auto":
+        best = "none"
+        for name in names:
+            gain = losses[best] - losses[name]
+            if float(np.average(gain, weights=weight)) > float(np.std(gain)) / np.sqrt(n):
+                best = name
     temperature, knots = METHODS[best](probabilities, target, weight)
     errors = [expected_calibration_error(target, held_out[name], weight) for name in (best, "none")]
     return Calibration(best, means, errors[0], errors[1], n, temperature, knots)  # type: ignore[arg-type]
@@ -231,7 +234,7 @@ def _isotonic(probabilities: Floats, target: Integers, weight: Floats | None) ->
 def _venn_abers(probabilities: Floats, target: Integers, weight: Floats | None) -> tuple[float, Knots | None]:
     """Inductive Venn-Abers (Vovk et al., 2015), merged to one probability, at quantiles of the probabilities."""
     x, mean, size = _pooled(probabilities, target, weight)
-    places = np.unique(np.linspace(0, len(x) - 1, N_KNOTS).astype(np.int64))
+    places = evenly_spaced(len(x), N_KNOTS)
     values = []
     for place in places.tolist():
         ends = []
@@ -252,6 +255,11 @@ METHODS: dict[str, Callable[[Floats, Integers, Floats | None], tuple[float, Knot
 }
 
 
+def evenly_spaced(n: int, most: int) -> Integers:
+    """Return at most so many of the positions 0 to n - 1, both ends among them."""
+    return np.unique(np.linspace(0, n - 1, most).astype(np.int64))
+
+
 def _pooled(
     probabilities: Floats, target: Integers, weight: Floats | None
 ) -> tuple[Floats, Floats, Floats]:  # each (m,)
@@ -267,7 +275,7 @@ def _make_knots(x: Floats, values: Floats, n_rows: int) -> Knots:
     inside = np.flatnonzero(np.diff(x, prepend=-1.0) > MIN_GAP)
     x, values = x[inside], np.clip(values[inside], 1 / (n_rows + 2), 1 - 1 / (n_rows + 2))
     if len(x) > MAX_KNOTS:
-        kept = np.unique(np.linspace(0, len(x) - 1, MAX_KNOTS).astype(np.int64))
+        kept = evenly_spaced(len(x), MAX_KNOTS)
         x, values = x[kept], values[kept]
     ends = [0.0] * bool(x[0] > MIN_GAP), [1.0] * bool(x[-1] < 1 - MIN_GAP)
     knots = np.concatenate([ends[0], x, ends[1]])

@@ -115,9 +115,8 @@ def _mean_interval_score(scores: Floats, error: Floats, sides: tuple[Floats, Flo
     for coverage in COVERAGES:
         limit = ranked.limit(coverage)
         outside = np.maximum(np.maximum(-error - limit * sides[0], error - limit * sides[1]), 0)
-        found.append(
-            float(np.average(interval_score(limit * (sides[0] + sides[1]), outside, coverage), weights=weight))
-        )
+        scores_of_rows = interval_score(limit * (sides[0] + sides[1]), outside, coverage)
+        found.append(float(np.average(scores_of_rows, weights=weight)))
     return float(np.dot(found, 1 - np.array(COVERAGES)))
 
 

@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from windvane.errors import InputError, check_number, unknown_name_error
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.decisions.calibration import fit_decision_weights, fit_rank_costs
+from windvane.evaluation.decisions.calibration import evenly_spaced, fit_decision_weights, fit_rank_costs
 from windvane.evaluation.metrics import MeanOverTargets, Metric
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Floats
@@ -70,10 +70,9 @@ class DecisionTuning:
         if not self.n_rows:
             return f"{what} {self.reason}"
         condition, _, limit = self.goal.partition(" >= ")
-        if limit:
-            name = {"precision": "recall", "recall": "precision"}[condition]
-        else:
-            name = {"costs": "mean cost", BY_HAND: "f1"}.get(self.goal, self.goal)
+        name = {"costs": "mean cost", BY_HAND: "f1"}.get(self.goal, self.goal)
+        if limit and condition in ("precision", "recall"):
+            name = "recall" if condition == "precision" else "precision"
         rows = f"{self.n_rows:,} {'validation rows (out of fold)' if self.out_of_fold else 'rows'}"
         return (
             f"{what} {self.reason}: {name} {self.score:.4g}, "
@@ -111,21 +110,22 @@ def threshold_texts(thresholds: Mapping[str, float]) -> str:
     return ", ".join(texts) + (f" and {more} more" if more > 0 else "")
 
 
-def threshold_of(ensemble: Ensemble | None, positive: int) -> float:
+def threshold_of(ensemble: Ensemble, positive: int) -> float:
     """Return the probability of the positive one of two classes above which it is predicted."""
-    if ensemble is None or ensemble.decision_weights is None:
-        return 0.5
     factors = ensemble.decision_weights
-    return factors[1 - positive] / (factors[0] + factors[1])
+    return 0.5 if factors is None else factors[1 - positive] / (factors[0] + factors[1])
 
 
-def with_threshold(ensemble: Ensemble, threshold: float | None, positive: int) -> Ensemble:
-    """Return the ensemble with another threshold; None for the most probable class."""
-    if threshold is None:
-        return replace(ensemble, decision_weights=None, costs=None)
+def with_threshold(ensemble: Ensemble, threshold: float, positive: int) -> Ensemble:
+    """Return the ensemble with another threshold of the positive one of two classes."""
     check_number("threshold", threshold, above=0, below=1)
     factors = (1.0 - threshold, threshold) if positive == 0 else (threshold, 1.0 - threshold)
     return replace(ensemble, decision_weights=factors, costs=None)
+
+
+def without_decision(ensemble: Ensemble) -> Ensemble:
+    """Return the ensemble as it predicts the most probable class."""
+    return replace(ensemble, decision_weights=None, costs=None)
 
 
 def transfer_decision(
@@ -166,7 +166,7 @@ def check_costs(costs: Any, classes: NDArray[Any]) -> Floats:  # (k, k)
     """Return the costs of errors, true class by predicted class, in the order of the classes.
 
     `costs` is a matrix in this order, a DataFrame with the classes as index and columns, or a mapping of pairs (true,
-    predicted) to costs, in which other errors cost 1. InputError for anything else.
+    predicted) to costs, in which other errors cost 1.
     """
     labels = classes.tolist()
     known = {str(label): code for code, label in enumerate(labels)}
@@ -202,7 +202,6 @@ def check_costs(costs: Any, classes: NDArray[Any]) -> Floats:  # (k, k)
 
 def tune_decision(
     predictions: Predictions,
-    classes: NDArray[Any],
     positive: int | None,
     *,
     metric: Metric | None = None,
@@ -211,11 +210,9 @@ def tune_decision(
     costs: Floats | None = None,
 ) -> tuple[Ensemble, DecisionTuning]:
     """Return the ensemble with the best decision on some predictions, and how it was found; one goal is given."""
-    assert predictions.ensemble is not None
-    plain = replace(predictions, ensemble=replace(predictions.ensemble, decision_weights=None, costs=None))
+    plain = replace(predictions, ensemble=without_decision(predictions.ensemble))
     if positive is not None:
         return _tune_threshold(plain, positive, metric, precision, recall, costs)
-    assert plain.ensemble is not None
     if costs is not None:
         found = replace(plain.ensemble, costs=tuple(map(tuple, costs.tolist())))
         scores = [mean_cost(replace(plain, ensemble=one), costs) for one in (found, plain.ensemble)]
@@ -223,22 +220,21 @@ def tune_decision(
     assert metric is not None
     if metric.needs != "labels":
         raise _no_labels(metric)
+    target, weight = plain.target, plain.weight
 
     def loss(p: Floats) -> float:
-        return metric.loss(plain.target, p, plain.weight)
+        return metric.loss(target, p, weight)
 
-    def spread(p: Floats) -> float:
-        weight = plain.weight
+    def standard_error(p: Floats) -> float:
         return bootstrap_standard_error(
-            lambda rows: metric.loss(plain.target[rows], p[rows], None if weight is None else weight[rows]),
-            plain.target,
+            lambda rows: metric.loss(target[rows], p[rows], None if weight is None else weight[rows]), target
         )
 
     rank_costs = fit_rank_costs(plain.prediction, metric, loss)
     if rank_costs is not None:
         found = replace(plain.ensemble, costs=rank_costs)
     else:
-        factors = fit_decision_weights(plain.prediction, loss, spread, max_calls=20_000)
+        factors = fit_decision_weights(plain.prediction, loss, standard_error, max_calls=20_000)
         found = replace(plain.ensemble, decision_weights=factors)
     scores = [replace(plain, ensemble=one).score(metric) for one in (found, plain.ensemble)]
     return found, _tuned(metric.name, None, scores, plain)
@@ -248,25 +244,22 @@ def chosen_by_hand(
     ensemble: Ensemble, threshold: float | None, positive: int, predictions: Predictions | None
 ) -> tuple[Ensemble, DecisionTuning | None]:
     """Return the ensemble with a threshold, and the curve around it if there are predictions to draw it from."""
-    found = with_threshold(ensemble, threshold, positive)
+    plain = without_decision(ensemble)
     if threshold is None:
-        return found, None
+        return plain, None
+    found = with_threshold(ensemble, threshold, positive)
     if predictions is None:
         return found, DecisionTuning(BY_HAND, threshold, np.nan, np.nan, 0, out_of_fold=True)
     curve = threshold_curve(predictions, positive)
-    curve = curve.assign(score=curve["f1"]).iloc[np.unique(np.linspace(0, len(curve) - 1, MAX_CURVE).astype(np.int64))]
-    scores = []
-    for one in (found, with_threshold(ensemble, None, positive)):
-        here = label_rates(replace(predictions, ensemble=one), positive)
-        scores.append(2 * here["precision"] * here["recall"] / max(here["precision"] + here["recall"], SMALLEST))
-    return found, _tuned(BY_HAND, threshold, scores, predictions, curve.reset_index(drop=True))
+    curve = curve.assign(score=curve["f1"]).iloc[evenly_spaced(len(curve), MAX_CURVE)].reset_index(drop=True)
+    scores = [label_rates(replace(predictions, ensemble=one), positive)["f1"] for one in (found, plain)]
+    return found, _tuned(BY_HAND, threshold, scores, predictions, curve)
 
 
 def tune_label_thresholds(
     predictions: Predictions, titles: Sequence[str], metric: Metric
 ) -> tuple[Ensemble, DecisionTuning]:
     """Return the ensemble with the threshold of each of several labels that is best for the metric of this label."""
-    assert predictions.ensemble is not None
     if not isinstance(metric.function, MeanOverTargets):
         raise InputError(
             f"metric={metric.name!r} counts all labels together, but thresholds are tuned one by one. Allowed: metrics "
@@ -278,10 +271,11 @@ def tune_label_thresholds(
     thresholds = []
     for j in range(len(titles)):
         part = plain.of_target(j)
-        constant = bool((part.target == part.target[0]).all())
-        tuning = None if constant else _tune_threshold(part, 1, metric.function.metric, None, None, None)[1]
-        thresholds.append(0.5 if tuning is None or tuning.threshold is None else tuning.threshold)
-    assert plain.ensemble is not None
+        if (part.target == part.target[0]).all():
+            thresholds.append(0.5)
+        else:
+            ensemble, _ = _tune_threshold(part, 1, metric.function.metric)
+            thresholds.append(threshold_of(ensemble, 1))
     found = replace(plain.ensemble, label_thresholds=tuple(thresholds))
     scores = [replace(plain, ensemble=one).score(metric) for one in (found, plain.ensemble)]
     tuned = replace(_tuned(metric.name, None, scores, plain), thresholds=dict(zip(titles, thresholds, strict=True)))
@@ -361,72 +355,64 @@ def threshold_curve(predictions: Predictions, positive: int, costs: Floats | Non
 def _tune_threshold(
     predictions: Predictions,
     positive: int,
-    metric: Metric | None,
-    precision: float | None,
-    recall: float | None,
-    costs: Floats | None,
+    metric: Metric | None = None,
+    precision: float | None = None,
+    recall: float | None = None,
+    costs: Floats | None = None,
 ) -> tuple[Ensemble, DecisionTuning]:
-    assert predictions.ensemble is not None
+    """Return the ensemble with the best threshold; the predictions are those of the most probable class."""
     if not 0 < int(np.sum(predictions.target == positive)) < len(predictions):
         raise InputError("A threshold can only be tuned on rows of both classes; y holds one of them.")
     curve = threshold_curve(predictions, positive, costs)
-    limit = precision if precision is not None else recall
-    kept, sought = ("precision", "recall") if precision is not None else ("recall", "precision")
+    limit = recall if precision is None else precision
     if limit is not None:
+        kept, sought = ("recall", "precision") if precision is None else ("precision", "recall")
         check_number(kept, limit, above=0)
-        goal, score = f"{kept} >= {limit:g}", curve[sought].to_numpy()
         meets = (curve[kept] >= limit).to_numpy() & (curve["selected"] > 0).to_numpy()
         if not meets.any():
             raise InputError(
                 f"{kept}={limit:g} is reached by no threshold on these {len(predictions):,} rows. Allowed: up to "
                 f"{curve[kept].max():.4g}."
             )
+        goal, before = f"{kept} >= {limit:g}", label_rates(predictions, positive)[sought]
+        score = curve[sought].to_numpy()
         utility = np.where(meets, score, -np.inf)
     elif costs is not None:
-        goal, score = "costs", curve["cost"].to_numpy()
+        goal, before = "costs", mean_cost(predictions, costs)
+        score = curve["cost"].to_numpy()
         utility = -score
     else:
         assert metric is not None
         if metric.needs != "labels":
             raise _no_labels(metric)
-        goal = metric.name
+        goal, before = metric.name, predictions.score(metric)
         curve, score = _metric_curve(predictions, positive, metric, curve)
         utility = np.array([-metric.score(value) for value in score])  # a score becomes its loss
     best = np.flatnonzero(utility >= utility.max() - 1e-12)
     place = int(best[len(best) // 2])
     found = with_threshold(predictions.ensemble, float(curve["threshold"].iloc[place]), positive)
-    if metric is not None:
-        before = predictions.score(metric)
-    else:  # of the most probable class
-        at_half = label_rates(predictions, positive, costs)
-        before = at_half["cost" if costs is not None else sought]
-    kept_rows = np.unique(np.append(np.linspace(0, len(curve) - 1, MAX_CURVE).astype(np.int64), place))
-    shown = curve.drop(columns="cost", errors="ignore").assign(score=score).iloc[kept_rows].reset_index(drop=True)
-    threshold = threshold_of(found, positive)
-    return found, _tuned(goal, threshold, [float(score[place]), float(before)], predictions, shown)
+    shown = np.unique(np.append(evenly_spaced(len(curve), MAX_CURVE), place))
+    curve = curve.drop(columns="cost", errors="ignore").assign(score=score).iloc[shown].reset_index(drop=True)
+    return found, _tuned(goal, threshold_of(found, positive), [float(score[place]), before], predictions, curve)
 
 
-def label_rates(predictions: Predictions, positive: int, costs: Floats | None = None) -> Mapping[str, float]:
-    """Return precision, recall and cost of the labels of the predictions."""
+def label_rates(predictions: Predictions, positive: int) -> dict[str, float]:
+    """Return precision, recall and F1 of the predicted labels."""
     chosen, true = predictions.labels == positive, predictions.target == positive
     weight = predictions.weights
     hits = float(weight[chosen & true].sum())
-    found = {
-        "precision": hits / max(float(weight[chosen].sum()), SMALLEST),
-        "recall": hits / max(float(weight[true].sum()), SMALLEST),
-    }
-    return found if costs is None else {**found, "cost": mean_cost(predictions, costs)}
+    precision = hits / max(float(weight[chosen].sum()), SMALLEST)
+    recall = hits / max(float(weight[true].sum()), SMALLEST)
+    return {"precision": precision, "recall": recall, "f1": 2 * precision * recall / max(precision + recall, SMALLEST)}
 
 
 def _metric_curve(
     predictions: Predictions, positive: int, metric: Metric, curve: pd.DataFrame
 ) -> tuple[pd.DataFrame, Floats]:
     """Compute a metric at some of the thresholds, at all if they are few or it is one of the curve's columns."""
-    assert predictions.ensemble is not None
     if metric.name in curve and not metric.own:
         return curve, curve[metric.name].to_numpy()
-    some = np.unique(np.linspace(0, len(curve) - 1, MAX_EVALUATED).astype(np.int64))
-    curve = curve.iloc[some].reset_index(drop=True)
+    curve = curve.iloc[evenly_spaced(len(curve), MAX_EVALUATED)].reset_index(drop=True)
     scores = [
         replace(predictions, ensemble=with_threshold(predictions.ensemble, float(one), positive)).score(metric)
         for one in curve["threshold"]
