@@ -46,7 +46,10 @@ class ImageReader:
 
     def tables(self, source: Any) -> Iterator[Table]:
         """Yield the table of each chunk of images, a row for each; a warning names those that cannot be decoded."""
-        listing, skipped = self.listing(source), list[Skipped]()
+        listing = self.listing(source)
+        if not listing.items:
+            raise InputError("There is no image to predict.")
+        skipped: list[Skipped] = []
         for start in range(0, len(listing.items), CHUNK):
             items, names = listing.items[start : start + CHUNK], listing.names[start : start + CHUNK]
             pixels = np.full((len(items), self.size, self.size, 3), GRAY, dtype=np.uint8)
@@ -55,8 +58,6 @@ class ImageReader:
             problems = [one or (check.problem if check else "") for one, check in zip(known, checks, strict=True)]
             skipped += [Skipped(*pair) for pair in zip(names, problems, strict=True) if pair[1]]
             yield self.table(pixels, np.array([bool(one) for one in problems]))
-        if not listing.items:
-            raise InputError("There is no image to predict.")
         if skipped:
             warn_user(describe_unreadable(skipped))
 

@@ -56,7 +56,6 @@ FEATURES = "features"  # folder of the networks that make features of images, in
 
 MAX_MANIFEST_BYTES = 2**30
 
-_OPENERS = ("lightgbm", "catboost")
 _LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost")
 
 
@@ -103,7 +102,7 @@ class Predictor(EnsemblePredictor):
 
 def preload() -> None:
     """Load the libraries that saved models are opened with; they take a second the first time."""
-    for name in _OPENERS:
+    for name in ("lightgbm", "catboost"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
@@ -208,8 +207,8 @@ def open_predictor(
     `folders` holds, for each member, the folders of its fold models; `root` is that of the run or model.
     Raises ModelFileError if a model is damaged or its family is unknown in this session.
     """
-    task, classes = _read_task(manifest)
-    schema, targets = Schema.from_json(manifest.get("schema")), read_targets(manifest)
+    task, classes, targets = _read_task(manifest)
+    schema = Schema.from_json(manifest.get("schema"))
     known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **families}
     models = []
     for member, folds in zip(ensemble.members, folders, strict=True):
@@ -262,19 +261,20 @@ def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
 
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
     """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
-    task, classes = _read_task(manifest)
+    task, classes, _ = _read_task(manifest)
     name, is_own = manifest.get("metric"), manifest.get("own_metric")
     if not isinstance(name, str) or not isinstance(is_own, bool):
         raise ModelFileError(f"The manifest is damaged: metric is {name!r}, own_metric is {is_own!r}.")
-    name = "auto" if is_own else name
     positive = manifest.get("positive_class")
     if positive is not None and (task.kind != "binary" or positive not in (0, 1)):
         raise ModelFileError(f"The manifest is damaged: positive_class is {positive!r}.")
-    return get_metric(own if own is not None else name, task, classes, positive)
+    if own is None:
+        own = "auto" if is_own else name
+    return get_metric(own, task, classes, positive)
 
 
-def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None]:
-    """Return the task of a manifest and the labels of its classes; ModelFileError where they do not go together."""
+def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None, Targets | None]:
+    """Return task, labels of the classes, and targets of a manifest; ModelFileError where they do not go together."""
     targets = read_targets(manifest)
     with _understanding():
         task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
@@ -287,7 +287,7 @@ def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None]:
         sound &= task.n_targets == (1 if targets is None else len(targets)) and (targets is None or classes is None)
         if not sound or task.kind != kind or (manifest["estimator"] == "AutoRegressor") != (kind == "regression"):
             raise ValueError(f"{task} with {n_classes} classes of {manifest['estimator']!r}")
-        return task, classes
+        return task, classes, targets
 
 
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
@@ -331,13 +331,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise RunError(f"{str(path.parent)!r} holds no run and no saved model (no manifest.json).") from error
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise RunError(f"{str(path)!r} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        if isinstance(manifest, dict) and manifest.get("kind") == "image_model":
+    if not isinstance(manifest, dict):
+        manifest = {}
+    if manifest.get("format") != FORMAT:
+        if manifest.get("kind") == "image_model":
             raise RunError(
                 f"{str(path.parent)!r} is a run of a network on images: windvane predict and windvane export open it, "
                 "windvane train --resume and finetune --resume continue it, and in Python windvane.vision.load_model."
             )
-        theirs = manifest.get("windvane", "unknown") if isinstance(manifest, dict) else "unknown"
+        theirs = manifest.get("windvane", "unknown")
         later = _numbers(theirs) > _numbers(VERSION)
         advice = "Install that version or a later one." if later else "Call fit again, or install that version."
         raise VersionError(
