@@ -219,10 +219,9 @@ class AutoML(FittedEstimator):
             for warning in prepared.warnings:
                 warn_user(warning)
             portfolio = self._read_portfolio(prepared, settings)
-            own_metric = not isinstance(self.metric, str)
             with stop_on_signal() as stop:
                 meter = SlowdownMeter()
-                directory = create_run(type(self).__name__, prepared, settings, own_metric)
+                directory = create_run(type(self).__name__, prepared, settings, self._own_metric is not None)
                 with Progress(quiet=settings.verbose == 0) as progress:
                     result = run_search(
                         prepared,
@@ -426,11 +425,11 @@ class AutoML(FittedEstimator):
         `deadline` is for images, whose features take long.
         """
         predictor = self._predictor
-        if X_test is not None:
-            found = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
-        elif (kept := read_test_rows(directory.test, predictor)) is not None:
-            found = kept
+        if X_test is None:
+            found = read_test_rows(directory.test, predictor)
         else:
+            found = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
+        if found is None:
             return None
         self._test_score = natural_score(predictor.metric, found.score(predictor.metric))
         try:
@@ -445,7 +444,8 @@ class AutoML(FittedEstimator):
         return found
 
     def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
-        return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
+        kind = None if prepared.images is None else "images"
+        return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio, kind)
 
     def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
         if dask_client is None and self.scheduler is None:

@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 
 from windvane.automl.base import AutoML
 from windvane.automl.fitted_estimator import own_settings
+from windvane.data.target import TaskType
 from windvane.errors import InputError, RunError
 from windvane.evaluation.decisions.calibration import Calibration, fit_calibration
 from windvane.evaluation.decisions.thresholds import (
@@ -28,11 +29,11 @@ from windvane.evaluation.predictions import Predictions
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.run.unseen_rows import update_test_score
 
-_NOT_FOR_CLASSES = "predict_interval is for numbers. Allowed for classes: predict_set."
-
 
 class AutoMLClassifier(ClassifierMixin, AutoML):
     """What the classifiers share beside `AutoML`: from probabilities to labels, and calibration."""
+
+    _goal: TaskType = "classification"
 
     @own_settings()
     def predict_set(
@@ -88,7 +89,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
     @property
     def predict_interval(self) -> NoReturn:
         """Is for numbers; use `predict_set`."""
-        raise AttributeError(_NOT_FOR_CLASSES)
+        raise AttributeError("predict_interval is for numbers. Allowed for classes: predict_set.")
 
     @property
     def threshold_(self) -> Any:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from windvane import persistence
 from windvane.data.files import to_frame
-from windvane.errors import InputError, RunError, unknown_name_error
+from windvane.errors import InputError, RunError, check_choice
 from windvane.evaluation.columns.explanation import Explanation, ShapleySampling, explain
 from windvane.evaluation.columns.importance import feature_importance
 from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
@@ -260,8 +260,7 @@ class FittedEstimator(BaseEstimator):
         """
         predictor = self._predictor_of_tables("feature_importance")
         seconds = parse_seconds(time_budget)
-        if method not in ("shuffle", "drop"):
-            raise unknown_name_error("method", method, ("shuffle", "drop"))
+        check_choice("method", method, ("shuffle", "drop"))
         without = None
         if method == "drop":
             problem = self._training_problem("method='drop' trains again")
@@ -503,18 +502,12 @@ class FittedEstimator(BaseEstimator):
         found = select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
         if found is None or self.tuning_ is None:
             return found
-        # The user's decision holds for any ensemble.
-        decided = replace(
-            found.ensemble,
-            temperature=chosen.temperature,
-            calibration=chosen.calibration,
-            decision_weights=chosen.decision_weights,
-            costs=chosen.costs,
-            label_thresholds=chosen.label_thresholds,
-        )
+        # The user's decision and calibration hold for any ensemble.
+        selected = found.ensemble
+        decided = replace(chosen, members=selected.members, averages_roots=selected.averages_roots)
         found = replace(found, ensemble=decided)
         validation = self._out_of_fold(found)
-        loss = float("nan") if validation is None else validation.loss(found.metric)
+        loss = np.nan if validation is None else validation.loss(found.metric)
         return replace(found, ensemble=replace(decided, loss=loss))
 
     def _is_refitted(self, directory: RunDirectory) -> bool:
@@ -589,9 +582,9 @@ class FittedEstimator(BaseEstimator):
         return {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self._families_to_search())}
 
     def _to_table(self, X: Any) -> Table:
+        """Return the typed table of rows; images go through `Predictor.predict_images` instead."""
         predictor = self._predictor
-        one = X if predictor.images is not None else predictor.schema.one_row(X)
-        return predictor.table(one, owner=type(self).__name__)
+        return predictor.table(predictor.schema.one_row(X), owner=type(self).__name__)
 
     def _manifest(self) -> dict[str, Any]:
         predictor = self._predictor

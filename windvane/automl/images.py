@@ -20,7 +20,6 @@ from windvane.automl.fitted_estimator import FittedEstimator, own_settings
 from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns, no_labels_error
-from windvane.data.target import TaskType
 from windvane.errors import InputError, check_usable, warn_user
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.predictions import Predictions
@@ -32,7 +31,6 @@ from windvane.search.problem import PreparedProblem, choose_families
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import open_run
 from windvane.search.search import Callback
-from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.settings import Settings, parse_seconds
 
 TEST_SHARE = 0.1  # of the budget, at most, for the score of test images
@@ -81,7 +79,6 @@ class AutoImageClassifier(AutoMLClassifier):
     array(['daisy', 'tulip'], dtype='<U9')
     """
 
-    _goal: TaskType = "classification"
     _takes_several_targets = False
     scheduler = None  # images are trained on this machine
     keep_ids = True  # features have no identifiers
@@ -179,10 +176,10 @@ class AutoImageClassifier(AutoMLClassifier):
 
         def prepare(settings: Settings) -> PreparedProblem:
             families = choose_families(self._families_to_search(), IMAGE_DEFAULT)
-            directory = None if settings.run_dir is None else RunDirectory(settings.run_dir)
-            if directory is not None and (directory.data / "task.json").exists() and directory.exists():
-                same = directory.manifest().get("source") == digest
-                if same:
+            if settings.run_dir is not None:
+                directory = RunDirectory(settings.run_dir)
+                has_data = directory.exists() and (directory.data / "task.json").exists()
+                if has_data and directory.manifest().get("source") == digest:
                     return open_run(directory, list(families.values()), self._own_metric)
             metric = "log_loss" if self.metric == "auto" else self.metric
             return prepare_image_problem(
@@ -222,7 +219,7 @@ class AutoImageClassifier(AutoMLClassifier):
             if len(rows) < n_images:
                 warn_user(
                     f"The time carries a test score of {len(rows):,} of {n_images:,} test images, drawn at random; "
-                    "score() and evaluate() take all of them.",
+                    "score() and evaluate() take all of them."
                 )
         found = super()._score_test(directory, X_test, y_test)
         if X_test is None or found is None or found.table.images is None:
@@ -233,12 +230,10 @@ class AutoImageClassifier(AutoMLClassifier):
         late = deadline + max(MIN_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
         n_copies = count_copies(found.table.images.each(), problem.table.images.each(), late)
         if n_copies is None:
-            warn_user(
-                "The time did not suffice to find out whether test images look like training images.",
-            )
+            warn_user("The time did not suffice to find out whether test images look like training images.")
         elif n_copies:
             warn_user(
-                f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good.",
+                f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good."
             )
         return found
 
@@ -309,9 +304,8 @@ class AutoImageClassifier(AutoMLClassifier):
         float
             Higher is better; errors such as log loss are negative, as in scikit-learn.
         """
-        return FittedEstimator.score(
-            self, *self._labelled(X, y), sample_weight
-        )  # super() would be the mixin, with the accuracy
+        images, labels = self._labelled(X, y)
+        return FittedEstimator.score(self, images, labels, sample_weight)  # super() has the accuracy, of the mixin
 
     def evaluate(
         self,
@@ -420,16 +414,14 @@ class AutoImageClassifier(AutoMLClassifier):
         probabilities = self.predict_proba(X)
         names = pd.DataFrame({"name": predictor.images.listing(X).names})
         if proba:
-            labels = [str(label) for label in predictor.classes.tolist()]
-            return names.join(pd.DataFrame(probabilities, columns=labels))
+            return names.join(pd.DataFrame(probabilities, columns=predictor.class_names))
         chosen = predictor.decide(probabilities)
-        prediction = predictor.classes[chosen]
-        return names.assign(prediction=prediction, probability=probabilities[np.arange(len(chosen)), chosen])
+        return names.assign(
+            prediction=predictor.classes[chosen], probability=probabilities[np.arange(len(chosen)), chosen]
+        )
 
     def _image_weights(self) -> tuple[str, ...]:
-        if self.weights is None:
-            return installed_weights()
-        return check_weights(self.weights)
+        return installed_weights() if self.weights is None else check_weights(self.weights)
 
     def _families_to_search(self) -> Any:
         if isinstance(self.families, str):
@@ -437,6 +429,3 @@ class AutoImageClassifier(AutoMLClassifier):
         else:
             chosen = list(IMAGE_DEFAULT if self.families is None else self.families)
         return [FineTune(self._image_weights()) if family == FineTune.name else family for family in chosen]
-
-    def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
-        return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio, kind="images")

@@ -87,7 +87,6 @@ class AutoClassifier(AutoMLClassifier):
     array([0, 0, 0])
     """
 
-    _goal: TaskType = "classification"
     score = FittedEstimator.score  # with the run's metric; the mixin has the accuracy
 
     def __init__(
