@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     import pandas as pd
 
-    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+    from windvane.automl.loading import AutoEstimator
 
 # Renamed commands and options of image runs that people may still type.
 RENAMED = {"transfer": "finetune", "--rate": "--learning-rate", "--batch": "--batch-size", "--size": "--image-size"}
@@ -191,7 +191,7 @@ def _to_json(value: Any) -> Any:
     return plain_value(value)
 
 
-def open_model(run: Path, *, quiet: bool) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
+def open_model(run: Path, *, quiet: bool) -> AutoEstimator:
     from windvane import load
 
     model = load(run)
@@ -219,10 +219,7 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def read_labelled(
-    model: AutoClassifier | AutoRegressor | AutoImageClassifier,
-    data: Path | None,
-    target: list[str] | None,
-    weight: str | None = None,
+    model: AutoEstimator, data: Path | None, target: list[str] | None, weight: str | None = None
 ) -> tuple[Any, Any, Any]:
     """Read rows with their target and weights as `evaluate` takes them; of images the source, without data None."""
     from windvane import AutoImageClassifier

@@ -14,7 +14,7 @@ from windvane.cli.common import (
     Quiet,
     Task,
     Types,
-    print_json,
+    print_result,
     read_pairs,
     report_errors,
     take_columns,
@@ -64,7 +64,4 @@ def describe(
             date_formats=read_pairs("--date-format", date_formats) or None,
         )
         page = {} if out is None else {"page": found.write_html(out)}
-        if as_json:
-            print_json({**found.to_json(), **page})
-        else:
-            typer.echo("\n".join(map(str, [found, *page.values()])))
+        print_result({**found.to_json(), **page}, "\n".join(map(str, [found, *page.values()])), as_json=as_json)

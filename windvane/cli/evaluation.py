@@ -54,13 +54,10 @@ def evaluate(
         model: Any = open_model(run, quiet=quiet)
         X, y, sample_weight = read_labelled(model, table, target, weight)
         found = model.evaluate(X, y, by=by, sample_weight=sample_weight, metrics=metric)
-        page = None if out is None else found.report(out)
-        if as_json:
-            print_json({**found.to_dict(), **({} if page is None else {"page": page})})
-            return
-        typer.echo(found)
-        if page is not None and not quiet:
-            typer.echo(f"page: {page}", err=True)
+        page = {} if out is None else {"page": found.report(out)}
+        print_result({**found.to_dict(), **page}, found, as_json=as_json)
+        if page and not (as_json or quiet):
+            typer.echo(f"page: {page['page']}", err=True)
 
 
 def importance(
@@ -176,6 +173,7 @@ def calibrate(
         from windvane.automl import keep_decision
 
         model = _load_classifier(run, "calibrate", quiet)
+        model.predictor_.check_one_target("calibrate")
         X, y, _ = read_labelled(model, data, target)
         found = model.calibrate(method, X=X, y=y)
         keep_decision(model, run)
@@ -189,8 +187,6 @@ def _load_classifier(run: Path, command: str, quiet: bool) -> AutoClassifier | A
     model = open_model(run, quiet=quiet)
     if isinstance(model, AutoRegressor):
         raise InputError(f"{command} is for classes, but {str(run)!r} predicts a number.")
-    if command != "threshold":
-        model.predictor_.check_one_target(command)
     return model
 
 

@@ -79,12 +79,12 @@ def train(
                 # The advice rests on a measured speed, which differs from one call to the next.
                 advised = ("augreg", "dropout", "drop_path", "weight_decay")
                 chosen = replace(chosen, **{name: getattr(earlier, name) for name in advised})
-        if advise and as_json:
-            recipe_advised, advice = vision.apply_advice(chosen, data.train, device=device)
-            print_json({"recipe": recipe_advised.to_json(), "advice": asdict(advice)})
-            return
         if advise:
-            typer.echo(vision.format_advice(chosen, data.train, device=device))
+            if as_json:
+                recipe_advised, advice = vision.apply_advice(chosen, data.train, device=device)
+                print_json({"recipe": recipe_advised.to_json(), "advice": asdict(advice)})
+            else:
+                typer.echo(vision.format_advice(chosen, data.train, device=device))
             return
         asked = {
             "eval_crop": crop,
@@ -176,12 +176,15 @@ def _print_result(trained: TrainingResult, data: ImageSplits, as_json: bool) -> 
     from windvane import vision
 
     page = vision.write_report(trained, data)
-    if as_json:
-        scores = {"epoch": trained.best.epoch, "validation_accuracy": trained.best.valid_accuracy}
-        scores["validation_loss"] = trained.best.valid_loss
-        print_json({"run": trained.folder, "page": page, **scores, "seconds": trained.seconds})
-    else:
-        typer.echo(f"page: {page}\n{vision.format_result(trained)}")
+    record = {
+        "run": trained.folder,
+        "page": page,
+        "epoch": trained.best.epoch,
+        "validation_accuracy": trained.best.valid_accuracy,
+        "validation_loss": trained.best.valid_loss,
+        "seconds": trained.seconds,
+    }
+    print_result(record, f"page: {page}\n{vision.format_result(trained)}", as_json=as_json)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Quiet, parse_time, print_json, print_result, report_errors
+from windvane.cli.common import AsJson, Quiet, parse_time, print_result, report_errors
 from windvane.cli.examples import examples_text
 
 app = typer.Typer(no_args_is_help=True, help="Learn which configurations to evaluate first, from tables of your own.")
@@ -60,17 +60,13 @@ def build_portfolio(
         tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
         learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan())
         write_portfolio(out, learned.cases, learned.made)
-        if as_json:
-            cases = [
-                {"tasks": case.kinds, "max_rows": case.max_rows, "configurations": len(case.entries)}
-                for case in learned.cases
-            ]
-            print_json({"portfolio": out, "made": learned.made, "cases": cases})
-            return
+        cases, lines = [], []
         for case in learned.cases:
+            cases.append({"tasks": case.kinds, "max_rows": case.max_rows, "configurations": len(case.entries)})
             rows = "" if case.max_rows is None else f", up to {case.max_rows:,} rows"
-            typer.echo(f"{' and '.join(case.kinds)}{rows}: {len(case.entries)} configurations")
-        typer.echo(f"{out}: {learned.made}")
+            lines.append(f"{' and '.join(case.kinds)}{rows}: {len(case.entries)} configurations")
+        record = {"portfolio": out, "made": learned.made, "cases": cases}
+        print_result(record, "\n".join([*lines, f"{out}: {learned.made}"]), as_json=as_json)
 
 
 def _predictions_folder(cells: Path) -> Path:

@@ -36,13 +36,12 @@ from windvane.cli.common import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+    from windvane.automl.loading import AutoEstimator
     from windvane.data.series.lags import Lags
     from windvane.data.series.time_split import TimeSplit
     from windvane.evaluation.metrics import Metric
 
 LEADERBOARD_ROWS = 10  # printed after a search
-TASKS = ("classification", "regression")
 FORMATS = ("folder", "onnx", "optuna")  # of `export`
 FAMILY = 2  # the column of a leaderboard that may be cut
 MIN_FAMILY, MAX_TITLE = 6, 12  # characters
@@ -139,13 +138,8 @@ def fit(
 
             names = None if weights is None else [name.strip() for name in weights.split(",") if name.strip()]
             images = AutoImageClassifier(parse_time(time), weights=names, **options)
-            of_tables: dict[str, object] = {
-                "--task": task,
-                "--time-column": time_column,
-                "--weight": weight,
-                "--test": test,
-            }
-            of_tables |= {"--gap": gap, "--embargo": embargo, "--max-train-size": max_train_size}
+            of_tables: dict[str, object] = {"--task": task, "--time-column": time_column, "--weight": weight}
+            of_tables |= {"--test": test, "--gap": gap, "--embargo": embargo, "--max-train-size": max_train_size}
             of_tables |= {"--test-size": test_size, "--lags": lags, "--lag-of": lag_of, "--lag-by": lag_by}
             of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats, "--ignore": ignore}
             of_tables |= {"--id": id_column, "--keep-ids": keep_ids or None}
@@ -257,15 +251,14 @@ def predict(
             raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
         if class_set is not None and not isinstance(model, AutoClassifier):
             raise InputError(f"--set is for classes, but {str(run)!r} predicts a number. Allowed: --interval.")
-        targets = model.predictor_.targets
-        X, faults = read_rows(table, model.predictor_.schema.text_columns, read_frame)
+        predictor = model.predictor_
+        X, faults = read_rows(table, predictor.schema.text_columns, read_frame)
 
         def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
-            if targets is not None:
-                predictor = model.predictor_
+            if predictor.targets is not None:
                 return predictor.probability_columns(frame) if proba else predictor.prediction_columns(frame)
             if proba and isinstance(model, AutoClassifier):
-                return pd.DataFrame(model.predict_proba(frame), columns=model.predictor_.class_names)
+                return pd.DataFrame(model.predict_proba(frame), columns=predictor.class_names)
             predicted = pd.DataFrame({"prediction": model.predict(frame)})
             if interval is not None and isinstance(model, AutoRegressor):
                 predicted["lower"], predicted["upper"] = model.predict_interval(frame, interval).T
@@ -273,7 +266,7 @@ def predict(
                 predicted["set"] = join_labels(model.predict_set(frame, class_set), model.classes_)
             return predicted
 
-        found = predict_rows(predict_frame, model.predictor_.schema, X, faults)
+        found = predict_rows(predict_frame, predictor.schema, X, faults)
         if "error" in found:
             typer.echo(f"windvane: warning: {describe_errors(found)}", err=True)
         _write_predictions(found, out, as_json)
@@ -408,19 +401,17 @@ def report(
         if test is None and target:
             raise InputError("--target is a column of --test, which was not given.")
         model = open_model(run, quiet=quiet)
-        if isinstance(model, AutoImageClassifier):
-            page = model.report(out, test)
-            print_result({"page": page}, page, as_json=as_json)
-            return
-        X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
+        X: Any = test
         y: Any = None
-        if X is not None and target:
-            X, y = take_target(X, target)
-        elif X is not None and not quiet:
-            typer.echo(
-                f"windvane: without --target there is no score on {test}; the report compares its columns alone",
-                err=True,
-            )
+        if test is not None and not isinstance(model, AutoImageClassifier):
+            X = read_frame(test, model.predictor_.schema.text_columns)
+            if target:
+                X, y = take_target(X, target)
+            elif not quiet:
+                typer.echo(
+                    f"windvane: without --target there is no score on {test}; the report compares its columns alone",
+                    err=True,
+                )
         page = model.report(out, X, y)
         print_result({"page": page}, page, as_json=as_json)
 
@@ -526,7 +517,10 @@ def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
     from windvane.data.target import infer_task
     from windvane.errors import InputError, check_choice
 
-    if task is None and target.ndim == 2:
+    if task is not None:
+        check_choice("--task", task, ("classification", "regression"))
+        return task
+    if target.ndim == 2:
         found = {str(name): infer_task(target[name])[0] for name in target}
         if len(set(found.values())) > 1:
             each = ", ".join(f"{name}: {one}" for name, one in found.items())
@@ -534,18 +528,14 @@ def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
         task = next(iter(found.values()))
         if not quiet:
             typer.echo(f"windvane: {task} of {target.shape[1]} targets; --task says otherwise", err=True)
-    elif task is None:
-        task, reason = infer_task(target)
-        if not quiet:
-            typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
-    else:
-        check_choice("--task", task, TASKS)
+        return task
+    task, reason = infer_task(target)
+    if not quiet:
+        typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
     return task
 
 
-def _print_result(
-    model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path, as_json: bool, with_report: bool = False
-) -> None:
+def _print_result(model: AutoEstimator, run: Path, as_json: bool, with_report: bool = False) -> None:
     from windvane.evaluation.evaluation import records
     from windvane.evaluation.score_text import natural_score, score_text
     from windvane.pages.texts import counted

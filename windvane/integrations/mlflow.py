@@ -15,17 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
+from windvane.automl.loading import AutoEstimator, load
 from windvane.errors import InputError
 from windvane.evaluation.score_text import natural_score
 from windvane.search.trial import Trial
 from windvane.version import VERSION
 
-Model = AutoClassifier | AutoRegressor | AutoImageClassifier
 _MAX_PARAMETER = 500  # characters of a value that every store of MLflow takes
 
 
-def log_run(model: Model, *, name: str = "model", report: bool = True) -> str:
+def log_run(model: AutoEstimator, *, name: str = "model", report: bool = True) -> str:
     """Log a fitted model to MLflow: in the active run, or in a new one.
 
     Parameters
@@ -66,9 +65,7 @@ def log_run(model: Model, *, name: str = "model", report: bool = True) -> str:
     if hasattr(model, "test_score_"):
         scores["test_score"] = natural_score(metric, model.test_score_)
     with warnings.catch_warnings(), _run(mlflow) as run_id, tempfile.TemporaryDirectory(prefix="windvane-") as folder:
-        client = mlflow.MlflowClient()
-        given = {key: str(value)[:_MAX_PARAMETER] for key, value in model.get_params(deep=False).items()}
-        mlflow.log_params(given)
+        mlflow.log_params({key: str(value)[:_MAX_PARAMETER] for key, value in model.get_params(deep=False).items()})
         mlflow.set_tags(
             {"windvane.version": VERSION, "windvane.metric": metric.name, "windvane.estimator": type(model).__name__}
         )
@@ -79,7 +76,7 @@ def log_run(model: Model, *, name: str = "model", report: bool = True) -> str:
                 series.append(mlflow.entities.Metric("trial_score", metric.score(trial.loss), now, trial.number))
                 series.append(mlflow.entities.Metric("trial_fit_seconds", trial.fit_seconds, now, trial.number))
         for start in range(0, len(series), 1000):  # as many as one call takes
-            client.log_batch(run_id, metrics=series[start : start + 1000])
+            mlflow.MlflowClient().log_batch(run_id, metrics=series[start : start + 1000])
         here = Path(folder)
         board.to_csv(here / "leaderboard.csv")
         mlflow.log_artifact(str(here / "leaderboard.csv"))
@@ -127,7 +124,7 @@ def log_trial(trial: Trial) -> None:
 class _PyFunc:
     """What MLflow calls for predictions."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: AutoEstimator) -> None:
         self._model = model
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:
