@@ -287,18 +287,20 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
 
     def _set_decision(self, ensemble: Ensemble, tuning: DecisionTuning | None) -> None:
         """Use an ensemble with another decision or calibration, and have the run directory keep it."""
-        metric = self._predictor.metric
+        earlier, metric = self._predictor.ensemble, self._predictor.metric
         validation = self._out_of_fold(replace(self._predictor, ensemble=ensemble))
         if validation is not None:
             ensemble = replace(ensemble, loss=validation.loss(metric))
-        elif ensemble != self._predictor.ensemble:
-            ensemble = replace(ensemble, loss=float("nan"))  # of the new decision it is not known
-        before = self._predictor.ensemble
-        is_same_score = not metric.of_labels and ensemble.calibration == before.calibration
-        is_same_score &= ensemble.temperature == before.temperature
+        elif ensemble != earlier:
+            ensemble = replace(ensemble, loss=np.nan)  # of the new decision it is not known
         self.predictor_ = replace(self._predictor, ensemble=ensemble)
         self.tuning_ = tuning
-        if not is_same_score:
+        has_same_score = (
+            not metric.of_labels
+            and ensemble.calibration == earlier.calibration
+            and ensemble.temperature == earlier.temperature
+        )
+        if not has_same_score:
             self._test_score = None
         directory = self._run_directory
         if directory is None or self._is_refitted(directory):
@@ -306,7 +308,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         directory.lock()
         try:
             directory.write_ensemble(ensemble, self.curve_, self.constant_, tuning)
-            if not is_same_score:
+            if not has_same_score:
                 self._score_test(directory)
             elif self._test_score is not None:
                 update_test_score(directory.test, ensemble, self._test_score)

@@ -205,7 +205,7 @@ class FittedEstimator(BaseEstimator):
         """Score of the ensemble on ``X_test``, which chose nothing: an unbiased estimate."""
         check_is_fitted(self, "predictor_")
         if self._test_score is None:
-            raise AttributeError("There is no test_score_: fit was called without X_test and y_test.")
+            raise AttributeError("There is no test_score_: fit had no test rows, or the model has changed since then.")
         return self._test_score
 
     @property

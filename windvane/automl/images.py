@@ -20,10 +20,11 @@ from windvane.automl.fitted_estimator import FittedEstimator, own_settings
 from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns, no_labels_error
-from windvane.errors import InputError, check_usable, warn_user
+from windvane.errors import InputError, check_number, warn_user
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.predictions import Predictions
-from windvane.models import IMAGE_DEFAULT
+from windvane.models import IMAGE_DEFAULT, IMAGE_FAMILIES
+from windvane.models.base import Family
 from windvane.models.image_network import FineTune, check_weights, installed_weights
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
@@ -165,17 +166,20 @@ class AutoImageClassifier(AutoMLClassifier):
             If no model was trained; says what failed and why.
         """
         started = clock.monotonic()
-        usable = valid is None or (isinstance(valid, int | float) and 0 < valid < 1)
-        check_usable("valid", valid, usable, "a share above 0 and below 1, or None")
+        check_number("valid", valid, above=0, below=1, optional=True)
         if find_spec("timm") is None:
             raise InputError("Images need torch and timm: pip install 'windvane[images]'.")
         weights = self._image_weights()
         options = ImageOptions(y, groups, valid, columns or Columns(), weights, wants_weights=self.weights is None)
         listing, digest = list_training_images(X, options)
+        tests, notes = labelled_tests(listing)
+        for note in notes:
+            warn_user(note)
+        test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else None
         scratch = temporary_folder()
 
         def prepare(settings: Settings) -> PreparedProblem:
-            families = choose_families(self._families_to_search(), IMAGE_DEFAULT)
+            families = choose_families(self._families_to_search())
             if settings.run_dir is not None:
                 directory = RunDirectory(settings.run_dir)
                 has_data = directory.exists() and (directory.data / "task.json").exists()
@@ -186,10 +190,6 @@ class AutoImageClassifier(AutoMLClassifier):
                 listing, digest, options, settings, families, metric=metric, folder=scratch, started=started
             )
 
-        tests, notes = labelled_tests(listing)
-        for note in notes:
-            warn_user(note)
-        test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else None
         try:
             self._fit(prepare, started, callbacks, test=test)
         finally:
@@ -198,7 +198,8 @@ class AutoImageClassifier(AutoMLClassifier):
 
     def _seconds_to_score(self, prepared: PreparedProblem, settings: Settings, X_test: Any) -> float:
         """Return the seconds of the budget that are kept back for the score of test images."""
-        if settings.n_trials is not None or prepared.images is None:
+        assert prepared.images is not None
+        if settings.n_trials is not None:
             return 0.0
         # Opening what reads them takes about as long as these few.
         n_images = len(X_test) + sum(TIMED_IMAGES)
@@ -423,9 +424,7 @@ class AutoImageClassifier(AutoMLClassifier):
     def _image_weights(self) -> tuple[str, ...]:
         return installed_weights() if self.weights is None else check_weights(self.weights)
 
-    def _families_to_search(self) -> Any:
-        if isinstance(self.families, str):
-            chosen: list[Any] = [self.families]
-        else:
-            chosen = list(IMAGE_DEFAULT if self.families is None else self.families)
-        return [FineTune(self._image_weights()) if family == FineTune.name else family for family in chosen]
+    def _families_to_search(self) -> list[Family]:
+        chosen = choose_families(self.families, IMAGE_DEFAULT).values()
+        without_weights = IMAGE_FAMILIES[FineTune.name]
+        return [FineTune(self._image_weights()) if family is without_weights else family for family in chosen]
