@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from windvane.data.images.checks import decode_squares
 from windvane.data.images.listing import ImageListing, Skipped
@@ -32,7 +33,7 @@ class ImageReader:
     size: int  # width and height in pixels at which images are kept
     views: tuple[FeatureView, ...]
     weights: tuple[str, ...]  # names of pretrained networks; those of the views are saved in `folder`
-    prior: tuple[float, ...]  # frequencies of the classes: the prediction where there is no image to see
+    prior: tuple[float, ...]  # frequencies of the classes, predicted for images that cannot be read
     folder: Path  # a sub-folder for each network
     columns: Columns = field(default_factory=Columns)  # of tables that list images
 
@@ -71,11 +72,11 @@ class ImageReader:
         matrix = np.concatenate([table.matrix for table in tables])
         return Table(matrix, matrix.shape[1], images=images)
 
-    def table(self, pixels: Pixels, unreadable: Any) -> Table:
-        """Return the table of images (n, s, s, 3); `unreadable`, a mask (n,), says whose pixels mean nothing."""
+    def table(self, pixels: Pixels, unreadable: NDArray[np.bool_]) -> Table:
+        """Return the table of images (n, s, s, 3); the pixels of those in the mask `unreadable` (n,) mean nothing."""
         features = [self.extractor.compute(view, pixels) for view in self.views]
         matrix: Floats = np.concatenate(features, axis=1).astype(np.float64)
-        images = ImageColumn(pixels, np.arange(len(pixels)), self.views, unreadable=np.asarray(unreadable))
+        images = ImageColumn(pixels, np.arange(len(pixels)), self.views, unreadable=unreadable)
         return Table(matrix, matrix.shape[1], images=images)
 
     @cached_property
@@ -109,7 +110,7 @@ class ImageReader:
 
 
 def describe_unreadable(skipped: list[Skipped]) -> str:
-    """Say which images have the frequencies of the classes for a prediction, and why."""
+    """Say which images cannot be read, and why, and what is predicted for them."""
     lines = [
         line.replace("left out", "cannot be read").replace("Left out because", "Because")
         for line in describe_skipped(skipped)

@@ -141,7 +141,7 @@ def write_predictor(manifest: Mapping[str, Any], predictor: Predictor, path: Pat
 
 @contextlib.contextmanager
 def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, argument: str) -> Iterator[Path]:
-    """Write what predicts into a new folder, to which the caller may add; it takes its place at the end."""
+    """Save a predictor in a new folder, whole or not at all; the caller may add files to the one that is yielded."""
     with new_folder(path, argument) as making:
         write_members(predictor, making)
         yield making
@@ -150,14 +150,14 @@ def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, a
 
 
 def update_ensemble(path: Path, ensemble: Ensemble, run: Mapping[str, Any]) -> None:
-    """Give a saved model another decision or calibration, with the record of its run; raises DiskError."""
+    """Replace the decision and calibration of a saved model, and the record of its run; raises DiskError."""
     manifest = read_manifest(path / "manifest.json")
     with writing(path / "manifest.json", "The model there is unchanged."):
         write_sealed(path / "manifest.json", {**manifest, "ensemble": ensemble.to_json(), "run": dict(run)})
 
 
 def write_members(predictor: Predictor, folder: Path) -> None:
-    """Copy what predicts of the checkpoints of an ensemble; what only resuming reads stays behind."""
+    """Copy the checkpoints of an ensemble, without the files that only `resume` reads, and what else predicts."""
     for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
         for i, one in enumerate(folders):
             to = folder / "members" / f"{member.number:05d}" / f"fold_{i}"
@@ -236,7 +236,7 @@ def open_predictor(
 
 @contextlib.contextmanager
 def _understanding() -> Iterator[None]:
-    """Turn what a manifest with wrong content raises into a `ModelFileError`."""
+    """Turn what the wrong content of a manifest raises into a `ModelFileError`."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
@@ -250,7 +250,7 @@ def read_targets(manifest: Mapping[str, Any]) -> Targets | None:
 
 
 def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
-    """Return what reads the images of a run or saved model; None where it is one of tables."""
+    """Return the image reader of a run or saved model; None for one of tables."""
     if manifest.get("images") is None:
         return None
     from windvane.image_reader import ImageReader
@@ -316,7 +316,7 @@ def _numbers(version_text: object) -> list[int]:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a ``manifest.json``, of which no bit has changed.
+    """Read a ``manifest.json`` and check its hash.
 
     Raises RunError if it is missing or no JSON, VersionError if it has another format, ModelFileError if its content is
     not that of its hash.

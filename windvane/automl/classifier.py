@@ -1,4 +1,4 @@
-"""What classifiers can do beside: sets of classes, and decisions."""
+"""What classifiers add: sets of classes, thresholds and calibration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
 from windvane.automl.base import AutoML
-from windvane.automl.fitted_estimator import own_settings
+from windvane.automl.fitted_estimator import library_defaults
 from windvane.data.target import TaskType
 from windvane.errors import InputError, RunError
 from windvane.evaluation.decisions.calibration import Calibration, fit_calibration
@@ -31,11 +31,11 @@ from windvane.search.run.unseen_rows import update_test_score
 
 
 class AutoMLClassifier(ClassifierMixin, AutoML):
-    """What the classifiers share beside `AutoML`: from probabilities to labels, and calibration."""
+    """What the classifiers add to `AutoML`: sets of classes, thresholds and calibration."""
 
     _goal: TaskType = "classification"
 
-    @own_settings()
+    @library_defaults()
     def predict_set(
         self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
     ) -> NDArray[np.bool_]:
@@ -143,7 +143,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         self._set_decision(ensemble, tuning)
         return self
 
-    @own_settings()
+    @library_defaults()
     def tune_threshold(
         self,
         metric: Any = None,
@@ -235,7 +235,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         self._set_decision(ensemble, tuning)
         return tuning
 
-    @own_settings()
+    @library_defaults()
     def calibrate(
         self, method: str = "auto", *, X: Any = None, y: Any = None, sample_weight: Any = None
     ) -> Calibration:

@@ -42,7 +42,7 @@ from windvane.settings import parse_seconds
 
 
 @contextmanager
-def own_settings() -> Iterator[None]:
+def library_defaults() -> Iterator[None]:
     """Run with the settings that NumPy and scikit-learn come with, whatever the user's session has set.
 
     Worker processes have these; with frames as output (``transform_output``) estimators would not predict the same.
@@ -55,7 +55,7 @@ def own_settings() -> Iterator[None]:
 
 
 class FittedEstimator(BaseEstimator):
-    """Answers from the predictor, the records of its trials and, where it is here, the directory of its run."""
+    """What a model can do once it has a predictor, the records of its trials and perhaps the directory of its run."""
 
     # Of the constructors.
     metric: Any
@@ -69,7 +69,7 @@ class FittedEstimator(BaseEstimator):
     _test_score: float | None = None
     _report_path: Path | None = None  # of the last report
 
-    @own_settings()
+    @library_defaults()
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels or numbers.
 
@@ -89,7 +89,7 @@ class FittedEstimator(BaseEstimator):
             return found.set_index(X.index)
         return found
 
-    @own_settings()
+    @library_defaults()
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.
 
@@ -109,7 +109,7 @@ class FittedEstimator(BaseEstimator):
         predictions = Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
         return natural_score(predictor.metric, predictions.score(predictor.metric))
 
-    @own_settings()
+    @library_defaults()
     def evaluate(
         self,
         X: Any,
@@ -165,7 +165,7 @@ class FittedEstimator(BaseEstimator):
             seed=random_state,
         )
 
-    @own_settings()
+    @library_defaults()
     def leaderboard(self, X_test: Any = None, y_test: Any = None) -> pd.DataFrame:
         """Rank all trials of the run, and a constant prediction.
 
@@ -216,7 +216,7 @@ class FittedEstimator(BaseEstimator):
             raise RunError(f"There are no losses over time. {self._where_the_run_is()}")
         return performance_over_time(self.curve_, metric)
 
-    @own_settings()
+    @library_defaults()
     def feature_importance(
         self,
         X: Any,
@@ -279,7 +279,7 @@ class FittedEstimator(BaseEstimator):
                 predict_without=without,
             )
 
-    @own_settings()
+    @library_defaults()
     def explain(
         self, X: Any, *, label: Any = None, background: Any = None, time_budget: float | str = "1m"
     ) -> Explanation:
@@ -332,7 +332,7 @@ class FittedEstimator(BaseEstimator):
         except RunError as error:
             raise InputError(f"{needed_for}, but the training data are not here: {error}.{advice}") from error
 
-    @own_settings()
+    @library_defaults()
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
 
@@ -387,7 +387,7 @@ class FittedEstimator(BaseEstimator):
             {**self._manifest(), "run": self._record().to_json()}, self._predictor_of_tables("export"), Path(folder)
         )
 
-    @own_settings()
+    @library_defaults()
     def to_onnx(self, path: str | Path) -> Path:
         """Write the ensemble with its preprocessing as one ONNX file, checked against `predict_proba` to 1e-5.
 
@@ -462,7 +462,7 @@ class FittedEstimator(BaseEstimator):
             raise RunError(f"There are no trials. {self._where_the_run_is()}")
         return write_study(self.trials_, predictor, self._known_families, Path(path))
 
-    @own_settings()
+    @library_defaults()
     def to_sklearn(self) -> Any:
         """Convert the ensemble to objects of scikit-learn and the boosters' libraries; none is windvane's.
 
@@ -543,7 +543,7 @@ class FittedEstimator(BaseEstimator):
         return directory if is_run else None
 
     def _where_the_run_is(self) -> str:
-        """Say what would have what is missing here."""
+        """Say, for messages, where the data and the trials are that are missing here."""
         if self._policy is not None and self._directory is not None and not self._directory.exists():
             return f"Its directory, {str(self._directory.root)!r}, is gone; call fit again."
         return (

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.automl.classifier import AutoMLClassifier
-from windvane.automl.fitted_estimator import FittedEstimator, own_settings
+from windvane.automl.fitted_estimator import FittedEstimator, library_defaults
 from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns, no_labels_error
@@ -36,9 +36,10 @@ from windvane.settings import Settings, parse_seconds
 
 TEST_SHARE = 0.1  # of the budget, at most, for the score of test images
 TEST_MARGIN = 1.3  # of the time that it is expected to take
-TIMED_IMAGES = (8, 32)  # that are predicted to know how long others take
-# Of the budget, beyond its end: for the score, and for copies of training images among test images; in seconds.
-SCORE_GRACE, COPIES_GRACE, MIN_GRACE = 0.01, 0.03, 1.0
+TIMED_IMAGES = (8, 32)  # predicted first, to know how long the others take
+# Beyond the budget: shares of it for the score, and to look for copies of training images among test images.
+SCORE_GRACE, COPIES_GRACE = 0.01, 0.03
+MIN_SCORE_GRACE, MIN_COPIES_GRACE = 0.5, 1.0  # seconds
 
 
 class AutoImageClassifier(AutoMLClassifier):
@@ -117,7 +118,7 @@ class AutoImageClassifier(AutoMLClassifier):
         self.keep_data = keep_data
         self.portfolio = portfolio
 
-    @own_settings()
+    @library_defaults()
     def fit(  # type: ignore[override]  # images instead of a table
         self,
         X: Any,
@@ -214,7 +215,7 @@ class AutoImageClassifier(AutoMLClassifier):
         Where all of them take longer than to `deadline`, as many are drawn as the time allows.
         """
         if X_test is not None:
-            grace = max(0.5 * MIN_GRACE, SCORE_GRACE * parse_seconds(self.time_budget))
+            grace = max(MIN_SCORE_GRACE, SCORE_GRACE * parse_seconds(self.time_budget))
             n_images, rows = len(X_test), self._test_images_in_time(X_test, deadline + grace)
             X_test, y_test = [X_test[i] for i in rows], [y_test[i] for i in rows]
             if len(rows) < n_images:
@@ -228,8 +229,8 @@ class AutoImageClassifier(AutoMLClassifier):
         problem = self._kept_problem()
         if problem is None or problem.table.images is None:
             return found
-        late = deadline + max(MIN_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
-        n_copies = count_copies(found.table.images.each(), problem.table.images.each(), late)
+        grace = max(MIN_COPIES_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
+        n_copies = count_copies(found.table.images.each(), problem.table.images.each(), deadline + grace)
         if n_copies is None:
             warn_user("The time did not suffice to find out whether test images look like training images.")
         elif n_copies:
@@ -273,7 +274,7 @@ class AutoImageClassifier(AutoMLClassifier):
         assert predictor.classes is not None
         return np.asarray(predictor.classes[predictor.decide(self.predict_proba(X))])
 
-    @own_settings()
+    @library_defaults()
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.
 
@@ -357,7 +358,7 @@ class AutoImageClassifier(AutoMLClassifier):
             raise no_labels_error(listing)
         return listing.items, listing.labels
 
-    @own_settings()
+    @library_defaults()
     def to_torch(self) -> Any:
         """Convert the ensemble to one network with its preprocessing.
 
@@ -372,7 +373,7 @@ class AutoImageClassifier(AutoMLClassifier):
 
         return image_ensemble(self._predictor, self._select_without)[0]
 
-    @own_settings()
+    @library_defaults()
     def export(self, folder: str | Path) -> None:
         """Write a folder that predicts without windvane and torch: ONNX, torch.export and a `predictor.py`.
 

@@ -417,7 +417,7 @@ def report(
 
 
 def _write_predictions(frame: pd.DataFrame, out: Path, as_json: bool) -> None:
-    """Write predictions; as JSON say where, or print them where they go to the standard output."""
+    """Write predictions; with --json print where they are, or the predictions for the standard output."""
     from windvane.evaluation.evaluation import records
 
     if as_json and str(out) == "-":
@@ -453,7 +453,7 @@ def _check_output(out: Path, inputs: Mapping[str, Path | None]) -> None:
 
 
 def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN has a --target") -> None:
-    """Raise for an option of the other kind of data."""
+    """Raise InputError if one of the options was given: they are for other data."""
     from windvane.errors import InputError
 
     for option, value in given.items():
@@ -462,7 +462,7 @@ def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN 
 
 
 def _time_split(time_column: str | None, given: dict[str, str | None], lags: str | None) -> TimeSplit | None:
-    """Return what the options of validation in order of time say; None where none is given."""
+    """Return the validation in order of time that --gap, --embargo and their like describe; None without them."""
     from windvane.data.series.time_split import TimeSplit
     from windvane.errors import InputError
 
@@ -474,7 +474,7 @@ def _time_split(time_column: str | None, given: dict[str, str | None], lags: str
 
 
 def _read_lags(lags: str | None, of: list[str] | None, by: list[str] | None) -> Lags | None:
-    """Return what --lags, --lag-of and --lag-by say."""
+    """Return the lags of --lags, --lag-of and --lag-by; None without --lags."""
     from windvane.data.series.lags import Lags
     from windvane.errors import InputError
 
@@ -513,7 +513,7 @@ def _image_groups(images: Path, groups: str | None) -> Any:
 
 
 def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
-    """Take the task that was asked for, or guess it and say so."""
+    """Return the task of --task, or infer it from the target and print it."""
     from windvane.data.target import infer_task
     from windvane.errors import InputError, check_choice
 
