@@ -16,7 +16,6 @@ from windvane.cli.common import (
     Target,
     open_model,
     parse_time,
-    print_json,
     print_result,
     read_labelled,
     read_pairs,
@@ -127,7 +126,6 @@ def threshold(
     with report_errors(as_json=as_json):
         from windvane.automl import keep_decision
         from windvane.errors import InputError
-        from windvane.evaluation.decisions.thresholds import threshold_texts
 
         goals = {"--metric": metric, "--precision": precision, "--recall": recall, "--cost": cost, "--value": value}
         given = [option for option, one in goals.items() if one is not None] + ["--reset"] * reset
@@ -147,16 +145,9 @@ def threshold(
         if given:
             keep_decision(model, run)
         tuning = model.tuning_ if given else None
-        if as_json:
-            print_json({"threshold": model.threshold_} if tuning is None else tuning.to_json())
-        elif tuning is not None and tuning.n_rows:
-            typer.echo(tuning)
-        elif isinstance(model.threshold_, dict):
-            typer.echo(f"each label is predicted above its probability: {threshold_texts(model.threshold_)}")
-        elif model.threshold_ is not None:
-            typer.echo(f"{model.positive_class_} is predicted above {model.threshold_:.4g}")
-        else:
-            typer.echo("the most probable class is predicted" if reset else _rule(model))
+        record = {"threshold": model.threshold_} if tuning is None else tuning.to_json()
+        text = tuning if tuning is not None and tuning.n_rows else _describe_decision(model)
+        print_result(record, text, as_json=as_json)
 
 
 def calibrate(
@@ -190,8 +181,15 @@ def _load_classifier(run: Path, command: str, quiet: bool) -> AutoClassifier | A
     return model
 
 
-def _rule(model: AutoClassifier | AutoImageClassifier) -> str:
-    ensemble = model.predictor_.ensemble
+def _describe_decision(model: AutoClassifier | AutoImageClassifier) -> str:
+    """Say how labels follow from probabilities."""
+    from windvane.evaluation.decisions.thresholds import threshold_texts
+
+    threshold, ensemble = model.threshold_, model.predictor_.ensemble
+    if isinstance(threshold, dict):
+        return f"each label is predicted above its probability: {threshold_texts(threshold)}"
+    if threshold is not None:
+        return f"{model.positive_class_} is predicted above {threshold:.4g}"
     if ensemble.costs is not None:
         return "the class with the least expected cost is predicted"
     if ensemble.decision_weights is not None:

@@ -143,7 +143,7 @@ def fit(
             of_tables |= {"--test-size": test_size, "--lags": lags, "--lag-of": lag_of, "--lag-by": lag_by}
             of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats, "--ignore": ignore}
             of_tables |= {"--id": id_column, "--keep-ids": keep_ids or None}
-            _refuse_options(of_tables)
+            _refuse_options(of_tables, "tables, whose TRAIN has a --target")
             images.fit(train, groups=_image_groups(train, groups), valid=valid)
             _print_result(images, out, as_json, report)
             return
@@ -156,10 +156,9 @@ def fit(
 
         in_time = {"gap": gap, "embargo": embargo, "max_train_size": max_train_size, "test_size": test_size}
         split = _time_split(time_column, in_time, lags)
-        named = {"--groups": groups, "--weight": weight}
         table = read_frame(train)
         X, y = take_target(table, target)
-        X, columns = take_columns(X, named)
+        X, columns = take_columns(X, {"--groups": groups, "--weight": weight})
         if time_column is not None:
             check_column("--time-column", time_column, X)
         X_test: pd.DataFrame | None = None
@@ -452,7 +451,7 @@ def _check_output(out: Path, inputs: Mapping[str, Path | None]) -> None:
             raise InputError(f"--out={str(out)!r} is {name}, which would be replaced. Allowed: another file.")
 
 
-def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN has a --target") -> None:
+def _refuse_options(given: Mapping[str, object], whose: str) -> None:
     """Raise InputError if one of the options was given: they are for other data."""
     from windvane.errors import InputError
 
