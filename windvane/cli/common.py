@@ -246,6 +246,15 @@ def read_labelled(
     return X, y, columns.get("--weight")
 
 
+def read_like(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Read a table in which a column is read as text where it is one in another table: 01 stays 01."""
+    import pandas as pd
+
+    from windvane.data.files import read_frame
+
+    return read_frame(file, [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)])
+
+
 def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
     given = {option: name for option, name in named.items() if name is not None}

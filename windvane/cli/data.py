@@ -15,6 +15,7 @@ from windvane.cli.common import (
     Task,
     Types,
     print_result,
+    read_like,
     read_pairs,
     report_errors,
     take_columns,
@@ -50,7 +51,7 @@ def describe(
         if out is not None:
             check_path(out)
         X, columns = take_columns(read_frame(table), {"--target": target})
-        other = None if test is None else read_frame(test)
+        other = None if test is None else read_like(test, X)
         if other is not None and target in other.columns:
             other = other.drop(columns=[target])
         found = describe_table(

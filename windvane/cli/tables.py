@@ -27,6 +27,7 @@ from windvane.cli.common import (
     print_json,
     print_result,
     read_labelled,
+    read_like,
     read_pairs,
     report_errors,
     take_columns,
@@ -148,8 +149,6 @@ def fit(
             _print_result(images, out, as_json, report)
             return
         _refuse_options({"--valid": valid, "--weights": weights}, "images, whose TRAIN has no --target")
-        import pandas as pd
-
         from windvane import AutoClassifier, AutoRegressor
         from windvane.data.files import read_frame
         from windvane.errors import InputError
@@ -163,9 +162,8 @@ def fit(
             check_column("--time-column", time_column, X)
         X_test: pd.DataFrame | None = None
         y_test: Any = None
-        if test is not None:  # what is a text in training stays one
-            texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
-            X_test, y_test = take_target(read_frame(test, texts), target)
+        if test is not None:
+            X_test, y_test = take_target(read_like(test, table), target)
         kind = AutoClassifier if _choose_task(task, y, quiet) == "classification" else AutoRegressor
         if positive is not None and kind is AutoRegressor:
             raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
