@@ -425,7 +425,8 @@ class FittedEstimator(BaseEstimator):
         predictor, problem = self._predictor_of_tables("to_onnx"), self._kept_problem()
         rows = None
         if problem is not None:
-            rows = problem.table.take(np.arange(problem.table.n_rows)[:: max(1, problem.table.n_rows // 500)])
+            n_rows = problem.table.n_rows
+            rows = problem.table.take(np.arange(0, n_rows, max(1, n_rows // 500)))
         return export_onnx(predictor, self._select_without, path, rows)
 
     def to_optuna(self, path: str | Path) -> Any:
@@ -480,13 +481,14 @@ class FittedEstimator(BaseEstimator):
 
     def _score_trials(self, X_test: Any, y_test: Any) -> dict[int | None, float]:
         """Score every trial, and the constant under None, on rows that the search did not see."""
-        predictor, metric = self._predictor, self._predictor.metric
+        predictor = self._predictor
         test = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
         known = choose_families(self.families)
         with CountProgress("windvane: trials scored", quiet=self.verbose == 0) as progress:
             scores = score_trials(predictor, self.trials_, self._run_directory, known, test, progress.update)
         if self.constant_ is not None:
-            scores[None] = natural_score(metric, test.constant_score(metric, self.constant_.values))
+            constant = test.constant_score(predictor.metric, self.constant_.values)
+            scores[None] = natural_score(predictor.metric, constant)
         return scores
 
     @property
