@@ -370,8 +370,7 @@ class FittedEstimator(BaseEstimator):
         path
             Must not exist, or be an empty folder; nothing is overwritten.
         """
-        manifest = {**self._manifest(), "run": self._record().to_json()}
-        persistence.write_predictor(manifest, self._predictor, Path(path))
+        persistence.write_predictor(self._manifest_with_record(), self._predictor, Path(path))
 
     def export(self, folder: str | Path) -> None:
         """Write a folder that predicts without windvane: native model files and a `predictor.py`.
@@ -383,9 +382,7 @@ class FittedEstimator(BaseEstimator):
         """
         from windvane.export.folder import write_folder
 
-        write_folder(
-            {**self._manifest(), "run": self._record().to_json()}, self._predictor_of_tables("export"), Path(folder)
-        )
+        write_folder(self._manifest_with_record(), self._predictor_of_tables("export"), Path(folder))
 
     @library_defaults()
     def to_onnx(self, path: str | Path) -> Path:
@@ -395,8 +392,9 @@ class FittedEstimator(BaseEstimator):
         ----------
         path
             A new file that ends in .onnx. Its inputs are the columns by name, each of shape (n, 1): numbers as double,
-            categories as texts; or X, double of shape (n, p), if training had an array of numbers. Its outputs are
-            ``probabilities`` (n, k) and ``label`` (n,), or ``prediction`` (n,). NaN and the empty text are missing.
+            dates and durations as double in seconds, categories and texts as texts; or X, double of shape (n, p), if
+            training had an array of numbers. Its outputs are ``probabilities`` (n, k) and ``label`` (n,), or
+            ``prediction`` (n,). NaN and the empty text are missing.
 
         Returns
         -------
@@ -406,8 +404,8 @@ class FittedEstimator(BaseEstimator):
         Raises
         ------
         InputError
-            If the table has columns of dates, durations or texts or is sparse, if no member can be expressed, or if
-            onnx and onnxruntime are missing.
+            If the table is sparse, has lags or numbers written as texts, if no member can be expressed, or if onnx and
+            onnxruntime are missing.
 
         Warns
         -----
@@ -600,6 +598,9 @@ class FittedEstimator(BaseEstimator):
             targets=predictor.targets,
         )
         return manifest if predictor.images is None else {**manifest, "images": predictor.images.to_json()}
+
+    def _manifest_with_record(self) -> dict[str, Any]:
+        return {**self._manifest(), "run": self._record().to_json()}
 
     def _set_predictor(self, predictor: Predictor) -> None:
         self.predictor_ = predictor
