@@ -234,15 +234,6 @@ def open_predictor(
     )
 
 
-@contextlib.contextmanager
-def _understanding() -> Iterator[None]:
-    """Turn what the wrong content of a manifest raises into a `ModelFileError`."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
-        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
-
-
 def read_targets(manifest: Mapping[str, Any]) -> Targets | None:
     """Return the targets of a manifest; None where there is one."""
     with _understanding():
@@ -290,6 +281,15 @@ def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None, 
         return task, classes, targets
 
 
+@contextlib.contextmanager
+def _understanding() -> Iterator[None]:
+    """Turn what the wrong content of a manifest raises into a `ModelFileError`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
+
+
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
     """Pack a predictor into one value, for copies and other processes: a zip archive of the saved folder."""
     buffer = io.BytesIO()
@@ -308,11 +308,6 @@ def from_bytes(content: bytes, folder: Path) -> None:
     """Unpack the result of `to_bytes` into an empty folder."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(folder)
-
-
-def _numbers(version_text: object) -> list[int]:
-    """The numbers of a version, so that 0.10 is later than 0.9."""
-    return [int(number) for number in re.findall(r"[0-9]{1,9}", str(version_text))]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -347,3 +342,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"read. {advice}"
         )
     return unseal(manifest, path)
+
+
+def _numbers(version_text: object) -> list[int]:
+    """The numbers of a version, so that 0.10 is later than 0.9."""
+    return [int(number) for number in re.findall(r"[0-9]{1,9}", str(version_text))]

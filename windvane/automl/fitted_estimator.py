@@ -325,13 +325,6 @@ class FittedEstimator(BaseEstimator):
                 sampling=ShapleySampling(max_seconds=seconds, on_round=progress.update),
             )
 
-    def _training_problem(self, needed_for: str, advice: str = "") -> Problem:
-        """Read the data that the run learned from; InputError says what they were needed for."""
-        try:
-            return self._read_problem()
-        except RunError as error:
-            raise InputError(f"{needed_for}, but the training data are not here: {error}.{advice}") from error
-
     @library_defaults()
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
@@ -355,12 +348,6 @@ class FittedEstimator(BaseEstimator):
 
         self._report_path = write_report(self, Path(path), *self._labelled(X_test, y_test))
         return self._report_path
-
-    def _html_repr(self) -> str:
-        """Return what a notebook shows: the settings before the fit, the result after it."""
-        from windvane.report.notebook import estimator_html
-
-        return estimator_html(self)
 
     def save(self, path: str | Path) -> None:
         """Save the predictor and the records of its trials, without data, in a new folder; `windvane.load` opens it.
@@ -477,6 +464,12 @@ class FittedEstimator(BaseEstimator):
         predictor.check_one_target("to_sklearn")
         return to_sklearn(predictor, self._select_without)
 
+    def _html_repr(self) -> str:
+        """Return what a notebook shows: the settings before the fit, the result after it."""
+        from windvane.report.notebook import estimator_html
+
+        return estimator_html(self)
+
     def _score_trials(self, X_test: Any, y_test: Any) -> dict[int | None, float]:
         """Score every trial, and the constant under None, on rows that the search did not see."""
         predictor = self._predictor
@@ -521,6 +514,13 @@ class FittedEstimator(BaseEstimator):
         if problem is None or directory is None:
             return None
         return out_of_fold(predictor, problem, directory, can_predict=False)
+
+    def _training_problem(self, needed_for: str, advice: str = "") -> Problem:
+        """Read the data that the run learned from; InputError says what they were needed for."""
+        try:
+            return self._read_problem()
+        except RunError as error:
+            raise InputError(f"{needed_for}, but the training data are not here: {error}.{advice}") from error
 
     def _kept_problem(self) -> Problem | None:
         """Read the data that the run learned from; None if they are not here."""
