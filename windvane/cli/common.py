@@ -92,7 +92,8 @@ class Commands(TyperGroup):
             return list(super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK]))
 
     def invoke(self, ctx: Any) -> Any:
-        with _usage_errors(ctx):
+        """Run a command, and report its errors."""
+        with _usage_errors(ctx), _report_errors(as_json=ctx.meta[JSON]):
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -123,7 +124,7 @@ def _usage_errors(ctx: Any) -> Iterator[None]:
 
 
 @contextmanager
-def report_errors(*, as_json: bool) -> Iterator[None]:
+def _report_errors(*, as_json: bool) -> Iterator[None]:
     """Print an error as one message and exit with code 2: of windvane, of files, of memory, of texts.
 
     SIGTERM exits with code 143, after temporary files are removed.
