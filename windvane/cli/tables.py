@@ -214,9 +214,9 @@ def predict(
     from windvane.runtime.rows_to_predict import describe_errors, predict_rows, read_rows
 
     wanted = {"--proba": proba, "--interval": interval is not None, "--set": class_set is not None}
-    if sum(wanted.values()) > 1:
-        given = " and ".join(option for option, is_given in wanted.items() if is_given)
-        raise InputError(f"{given} do not go together. Allowed: one of them.")
+    given = [option for option, is_given in wanted.items() if is_given]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} do not go together. Allowed: one of them.")
     for option, coverage in (("--interval", interval), ("--set", class_set)):
         if coverage is not None:
             check_coverage(coverage, option)
@@ -230,7 +230,7 @@ def predict(
         network = vision.load_model(run, str(find_device(device, "auto").device))
         _write_predictions(vision.prediction_table(network, read_unlabelled(table), proba=proba), out, as_json)
         return
-    model = open_model(run, quiet=quiet)
+    model: Any = open_model(run, quiet=quiet)
     if interval is not None or class_set is not None:
         model.predictor_.check_one_target("--set" if interval is None else "--interval")
     if interval is not None and not isinstance(model, AutoRegressor):
@@ -251,12 +251,12 @@ def predict(
     def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
         if predictor.targets is not None:
             return predictor.probability_columns(frame) if proba else predictor.prediction_columns(frame)
-        if proba and isinstance(model, AutoClassifier):
+        if proba:
             return pd.DataFrame(model.predict_proba(frame), columns=predictor.class_names)
         predicted = pd.DataFrame({"prediction": model.predict(frame)})
-        if interval is not None and isinstance(model, AutoRegressor):
+        if interval is not None:
             predicted["lower"], predicted["upper"] = model.predict_interval(frame, interval).T
-        if class_set is not None and isinstance(model, AutoClassifier):
+        if class_set is not None:
             predicted["set"] = join_labels(model.predict_set(frame, class_set), model.classes_)
         return predicted
 
