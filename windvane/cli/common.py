@@ -80,20 +80,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, als
 
 
 class Commands(TyperGroup):
-    """Accepts the old names of commands and options, with one line that names the new one.
-
-    A command line that cannot be parsed is an error as JSON, too, where it asks for JSON.
-    """
+    """Reports the errors of all commands, and accepts old names of commands and options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take --traceback wherever it stands."""
         ctx.meta[JSON] = JSON in args
-        with _usage_errors(ctx):
+        with _report_errors(as_json=ctx.meta[JSON]):
             return list(super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK]))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, and report its errors."""
-        with _usage_errors(ctx), _report_errors(as_json=ctx.meta[JSON]):
+        with _report_errors(as_json=ctx.meta[JSON]):
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -112,22 +108,11 @@ def _new_name(word: str) -> str:
 
 
 @contextmanager
-def _usage_errors(ctx: Any) -> Iterator[None]:
-    """Print what is wrong with a command line as JSON where it asks for JSON; else click prints it."""
-    try:
-        yield
-    except _UsageError as error:
-        if not ctx.meta[JSON]:
-            raise
-        print_error("UsageError", error.format_message(), as_json=True)  # type: ignore[attr-defined]
-        raise typer.Exit(2) from error
-
-
-@contextmanager
 def _report_errors(*, as_json: bool) -> Iterator[None]:
     """Print an error as one message and exit with code 2: of windvane, of files, of memory, of texts.
 
-    SIGTERM exits with code 143, after temporary files are removed.
+    What is wrong with a command line is printed here as JSON, else by click. SIGTERM exits with code 143, after
+    temporary files are removed.
     """
     from windvane.errors import WindvaneError
     from windvane.runtime.program import describe_error
@@ -135,6 +120,11 @@ def _report_errors(*, as_json: bool) -> Iterator[None]:
     try:
         with _exit_on_sigterm():
             yield
+    except _UsageError as error:
+        if not as_json:
+            raise
+        print_error("UsageError", error.format_message(), as_json=True)  # type: ignore[attr-defined]
+        raise typer.Exit(2) from error
     except BrokenPipeError:  # the reader of the output has ended
         raise
     except (WindvaneError, OSError, MemoryError, UnicodeError, RecursionError) as error:
