@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from windvane.evaluation.metrics import Metric
 
 LEADERBOARD_ROWS = 10  # printed after a search
-FORMATS = ("folder", "onnx", "optuna")  # of `export`
 FAMILY = 2  # the column of a leaderboard that may be cut
 MIN_FAMILY, MAX_TITLE = 6, 12  # characters
 
@@ -332,7 +331,7 @@ def export(
     """Write what works without windvane: a folder that predicts, an ONNX file, or the trials for Optuna."""
     from windvane.errors import InputError, check_choice
 
-    check_choice("--format", form, FORMATS)
+    check_choice("--format", form, ("folder", "onnx", "optuna"))
     if holds_network(run):
         if form == "optuna":
             raise InputError("--format=optuna is for searches, but RUN is one of a network.")

@@ -10,8 +10,7 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,12 @@ def log_run(model: AutoEstimator, *, name: str = "model", report: bool = True) -
     scores = {"validation_score": metric.score(ensemble.loss), "n_trials": float(len(model.trials_))}
     if hasattr(model, "test_score_"):
         scores["test_score"] = natural_score(metric, model.test_score_)
-    with warnings.catch_warnings(), _run(mlflow) as run_id, tempfile.TemporaryDirectory(prefix="windvane-") as folder:
+    active = mlflow.active_run()
+    with (
+        warnings.catch_warnings(),
+        mlflow.start_run() if active is None else nullcontext(active) as run,
+        tempfile.TemporaryDirectory(prefix="windvane-") as folder,
+    ):
         mlflow.log_params({key: str(value)[:_MAX_PARAMETER] for key, value in model.get_params(deep=False).items()})
         mlflow.set_tags(
             {"windvane.version": VERSION, "windvane.metric": metric.name, "windvane.estimator": type(model).__name__}
@@ -76,7 +80,7 @@ def log_run(model: AutoEstimator, *, name: str = "model", report: bool = True) -
                 series.append(mlflow.entities.Metric("trial_score", metric.score(trial.loss), now, trial.number))
                 series.append(mlflow.entities.Metric("trial_fit_seconds", trial.fit_seconds, now, trial.number))
         for start in range(0, len(series), 1000):  # as many as one call takes
-            mlflow.MlflowClient().log_batch(run_id, metrics=series[start : start + 1000])
+            mlflow.MlflowClient().log_batch(run.info.run_id, metrics=series[start : start + 1000])
         here = Path(folder)
         board.to_csv(here / "leaderboard.csv")
         mlflow.log_artifact(str(here / "leaderboard.csv"))
@@ -93,7 +97,7 @@ def log_run(model: AutoEstimator, *, name: str = "model", report: bool = True) -
             pip_requirements=[f"windvane=={VERSION}"],
             signature=mlflow.models.ModelSignature(params=parameters),
         )
-        return run_id
+        return str(run.info.run_id)
 
 
 def log_trial(trial: Trial) -> None:
@@ -147,14 +151,3 @@ def _import_mlflow() -> Any:
     except ImportError as error:
         raise InputError("mlflow is missing: pip install 'windvane[mlflow]'.") from error
     return importlib.import_module("mlflow")
-
-
-@contextmanager
-def _run(mlflow: Any) -> Iterator[str]:
-    """Use the active run, or begin and end one."""
-    active = mlflow.active_run()
-    if active is not None:
-        yield active.info.run_id
-        return
-    with mlflow.start_run() as run:
-        yield run.info.run_id
