@@ -470,7 +470,7 @@ def _read_lags(lags: str | None, of: list[str] | None, by: list[str] | None) -> 
             raise InputError(f"--lag-{'of' if of else 'by'} is for --lags, which is missing.")
         return None
     steps = [step.strip() for step in lags.split(",")]
-    if not all(step.isdigit() for step in steps):
+    if not all(step.isdecimal() for step in steps):
         raise InputError(f"--lags={lags!r} is not usable. Allowed: whole numbers from 1, as in 1,7.")
     return Lags([int(step) for step in steps], of=of or None, by=by or None)
 
@@ -528,24 +528,22 @@ def _print_result(model: AutoEstimator, run: Path, as_json: bool, with_report: b
     from windvane.pages.texts import counted
 
     metric, ensemble = model.predictor_.metric, model.predictor_.ensemble
-    if as_json:
-        scores = {"validation_score": metric.score(ensemble.loss)}
-        if hasattr(model, "test_score_"):
-            scores["test_score"] = natural_score(metric, model.test_score_)
-        board = records(model.leaderboard().reset_index())
-        page = {"page": model.report(run / "report.html")} if with_report else {}
-        found = {"run": run, "metric": metric.name, **scores, "members": len(ensemble.members), "trials": board}
-        print_json({**found, **page})
-        return
-    typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS), metric))
-    trials = counted(len(ensemble.members), "trial")
-    about = f" ({metric.name} of {model.positive_class_})" if metric.uses_positive else ""
-    quality = score_text(metric, metric.score(ensemble.loss))
-    typer.echo(f"validation {quality} of the ensemble of {trials}, which it selected")
+    scores = {"validation_score": metric.score(ensemble.loss)}
     if hasattr(model, "test_score_"):
-        typer.echo(
-            f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing{about}"
-        )
+        scores["test_score"] = natural_score(metric, model.test_score_)
+    board = model.leaderboard()
+    if as_json:
+        record = {"run": run, "metric": metric.name, **scores, "members": len(ensemble.members)}
+        page = {"page": model.report(run / "report.html")} if with_report else {}
+        print_json({**record, "trials": records(board.reset_index()), **page})
+        return
+    typer.echo(_as_text(board.head(LEADERBOARD_ROWS), metric))
+    trials = counted(len(ensemble.members), "trial")
+    validation = score_text(metric, scores["validation_score"])
+    typer.echo(f"validation {validation} of the ensemble of {trials}, which it selected")
+    if "test_score" in scores:
+        about = f" ({metric.name} of {model.positive_class_})" if metric.uses_positive else ""
+        typer.echo(f"test {score_text(metric, scores['test_score'])} on rows that chose nothing{about}")
     typer.echo(f"kept in {run}")
     if with_report:
         typer.echo(f"report: {model.report(run / 'report.html')}")
