@@ -175,6 +175,13 @@ def test_a_finished_run_is_read_back(tmp_path: Path) -> None:
     assert {file.name for file in (tmp_path / "run").iterdir()} - {"tensorboard"} == files
 
 
+def test_a_run_whose_model_takes_tuples_is_resumed(tmp_path: Path) -> None:
+    small = {"layers": (1, 1, 1, 1), "channels": (8, 8, 8, 16), "stem_chs": 8}
+    recipe, data = replace(tiny_recipe(steps=2), model="resnetv2_50", model_kwargs=small), digits(70, 30)
+    first = train(recipe, data, out=tmp_path / "run", quiet=True)
+    assert train(recipe, data, out=tmp_path / "run", resume=True, quiet=True).history == first.history
+
+
 def test_other_runs_are_not_written_over(tmp_path: Path) -> None:
     recipe, data, folder = tiny_recipe(), digits(100, 50), tmp_path / "run"
     train(recipe, data, out=folder, quiet=True)

@@ -116,8 +116,8 @@ def load_reference(recipe: Recipe, n_classes: int) -> tuple[FisherRecord, ...]:
     if folder is None:
         return ()
     records, identity = _load_trace("fisher_reference", folder)
-    theirs = recipe_from_json(identity["recipe"])
-    pairs = {name: (getattr(theirs, name), getattr(recipe, name)) for name in NETWORK_FIELDS}
+    theirs, ours = recipe_from_json(identity["recipe"]).to_json(), recipe.to_json()
+    pairs = {name: (theirs[name], ours[name]) for name in NETWORK_FIELDS}
     pairs["classes"] = len(identity["classes"]), n_classes
     different = [f"{name} {there!r}, here {here!r}" for name, (there, here) in pairs.items() if there != here]
     if different:
