@@ -139,15 +139,17 @@ def test_an_interrupted_run_continues_bit_by_bit(step: int, tmp_path: Path, monk
     """Before the first evaluation, and between two of them; what was added up since the last one is not lost."""
     recipe, data, folder = tiny_recipe(**RESUMED), digits(300, 100), tmp_path / "run"
     whole = train(recipe, data, quiet=True)
-    step_generator = TrainingRun.step_generator
+    augment = TrainingRun.augment
 
-    def interrupt(run: TrainingRun, number: int) -> torch.Generator:
+    def interrupt(
+        run: TrainingRun, images: torch.Tensor, labels: torch.Tensor, number: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if number == step:
             os.kill(os.getpid(), signal.SIGINT if step else signal.SIGTERM)
-        return step_generator(run, number)
+        return augment(run, images, labels, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(TrainingRun, "step_generator", interrupt)
+        patched.setattr(TrainingRun, "augment", interrupt)
         with pytest.raises(KeyboardInterrupt, match=rf"stopped after step {step + 1}, \d+% of the run: .*resume=True"):
             train(recipe, data, out=folder, quiet=True)
         with pytest.raises(KeyboardInterrupt, match="nothing was saved"):
