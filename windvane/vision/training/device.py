@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,6 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError
 
-# With fewer multiply-adds per image, casting costs more than a CPU gains: 0.6 times as fast at 7 million, 1.5 to 2.0
-# times from 30 million on (AVX-512 BF16, two cores).
-_MIN_BFLOAT16_MACS = 2e7
 _CPU_CACHE, _GPU_CACHE = 2 * 2**30, 0.25  # memory for images: bytes on a CPU, fraction of the memory of a GPU
 
 
@@ -76,13 +73,6 @@ class DeviceContext:
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         """Sum a tensor over all processes."""
         return numbers if self.accelerator is None else self.accelerator.reduce(numbers, reduction="sum")
-
-    def with_cpu_bfloat16(self, macs: int) -> DeviceContext:
-        """Switch to bfloat16 on a CPU that multiplies it faster, for networks with enough multiply-adds per image."""
-        if self.device.type != "cpu" or macs < _MIN_BFLOAT16_MACS:
-            return self
-        faster = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return replace(self, bfloat16=faster)
 
 
 def find_device(device: str | None, precision: str) -> DeviceContext:
