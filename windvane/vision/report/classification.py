@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -123,10 +124,6 @@ class EvaluatedImages:
     def most_confident(self, *, correct: bool, n: int, per_class: int) -> list[int]:
         """Return the positions of up to n correct, or wrong, images of highest confidence, the highest first."""
         # At most `per_class` of a predicted class are returned.
-        chosen: list[int] = []
-        count = np.zeros(len(self.images.classes), dtype=np.int64)
-        for i in np.argsort(-self.confidence, kind="stable").tolist():
-            if self.correct[i] == correct and count[self.predicted[i]] < per_class and len(chosen) < n:
-                count[self.predicted[i]] += 1
-                chosen.append(i)
-        return chosen
+        order = np.argsort(-self.confidence, kind="stable")
+        order = order[self.correct[order] == correct]
+        return list(pd.Series(order).groupby(self.predicted[order]).head(per_class).head(n))

@@ -73,7 +73,8 @@ def format_result(result: TrainingResult) -> str:
     """
     best = result.best
     scores = f"validation accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f}"
-    return f"best: epoch {best.epoch:.1f}, {scores}\nkept in {result.folder}"
+    where = "not saved" if result.folder is None else f"kept in {result.folder}"
+    return f"best: epoch {best.epoch:.1f}, {scores}\n{where}"
 
 
 def write_report(result: TrainingResult, data: ImageSplits, path: str | Path | None = None) -> Path:
@@ -98,9 +99,11 @@ def write_report(result: TrainingResult, data: ImageSplits, path: str | Path | N
     --------
     >>> write_report(train(recipe, data, out="run"), data)  # doctest: +SKIP
     """
-    if path is None and result.folder is None:
-        raise InputError("path is missing: the run kept no folder. Allowed: a name that ends in .html.")
-    target = Path(path) if path is not None else Path(result.folder or "") / PAGE
+    if path is None:
+        if result.folder is None:
+            raise InputError("path is missing: the run kept no folder. Allowed: a name that ends in .html.")
+        path = result.folder / PAGE
+    target = Path(path)
     check_path(target)
     if data.train.classes != result.model.classes:
         raise InputError(f"data has the classes {', '.join(data.train.classes)}, but the model has others.")
@@ -114,8 +117,8 @@ def write_report(result: TrainingResult, data: ImageSplits, path: str | Path | N
 
 def make_page(result: TrainingResult, data: ImageSplits, evaluated: Sequence[EvaluatedImages]) -> Page:
     """Return the page; its errors are those on test images if there are any, else on validation images."""
-    first = min(evaluated, key=lambda one: one.used_for_selection, default=None)
-    sections = [] if first is None else [_errors(first), examples_section(first)]
+    evaluated = sorted(evaluated, key=lambda one: one.used_for_selection)
+    sections = [_errors(evaluated[0]), examples_section(evaluated[0])] if evaluated else []
     versions = table(["", ""], [[*pair] for pair in result.versions.items()], label="Versions")
     sections += [_training(result), _data(data), _use(result.folder), Section("Versions", [versions])]
     title = f"windvane: {result.model.recipe.model if result.folder is None else result.folder.name}"
@@ -123,18 +126,17 @@ def make_page(result: TrainingResult, data: ImageSplits, evaluated: Sequence[Eva
 
 
 def _headline(result: TrainingResult, data: ImageSplits, evaluated: Sequence[EvaluatedImages]) -> list[Html]:
-    """Return the cards on top, the unbiased score first."""
+    """Return the cards on top; `evaluated` has unbiased scores first."""
     entries: list[tuple[str, str, object]] = []
-    ordered = sorted(evaluated, key=lambda one: one.used_for_selection)
-    for one in ordered:
+    for one in evaluated:
         low, high = one.interval()
         use = "selected the model, so it is slightly too good" if one.used_for_selection else "selected nothing"
         remark = f"95 % interval {low:.1%} to {high:.1%}; {len(one.images):,} images, which {use}"
         name = "Validation accuracy" if one.used_for_selection else "Test accuracy"
         entries.append((name, f"{one.accuracy:.1%}", remark))
-    if ordered:
-        counts = np.bincount(ordered[0].target, minlength=len(ordered[0].images.classes))
-        words = f"always predicting {ordered[0].images.classes[int(counts.argmax())]}"
+    if evaluated:
+        counts = evaluated[0].confusion.sum(axis=1)
+        words = f"always predicting {evaluated[0].images.classes[int(counts.argmax())]}"
         entries.append(("Majority class", f"{counts.max() / counts.sum():.1%}", words))
     entries.append(("Images", f"{len(data.train):,}", f"to train on, of {len(data.train.classes)} classes"))
     speed = pd.Series([one.images_per_second for one in result.history]).median()
@@ -142,7 +144,7 @@ def _headline(result: TrainingResult, data: ImageSplits, evaluated: Sequence[Eva
     network = f"{result.model.recipe.model}, {n_parameters} parameters, {number(speed, 3)} images a second"
     entries.append(("Training", format_duration(result.seconds), network))
     content = [metric_cards(entries)]
-    if ordered and ordered[0].used_for_selection:
+    if evaluated and evaluated[0].used_for_selection:
         content.append(note("There is no unbiased score yet: keep test images aside, which select nothing."))
     return content
 
