@@ -54,16 +54,14 @@ class DeviceContext:
         return wrapped
 
     def seed(self, seed: int, *numbers: int) -> torch.Generator:
-        """Seed torch's own generators (dropout) for a seed and, say, a step; return one of the CPU (augmentation)."""
-        first, second = derive_seed(seed, self.rank, *numbers), derive_seed(seed, self.rank, *numbers, 1)
-        torch.manual_seed(first)
-        return torch.Generator().manual_seed(second)
+        """Seed torch's global generators (dropout) by a seed and, say, a step; return one of the CPU (augmentation)."""
+        torch.manual_seed(derive_seed(seed, self.rank, *numbers))
+        return torch.Generator().manual_seed(derive_seed(seed, self.rank, *numbers, 1))
 
     def fork_rng(self) -> AbstractContextManager[None]:
         """Leave the caller's random generators as they are."""
-        context: AbstractContextManager[None] = torch.random.fork_rng(
-            devices=[self.device] if self.device.type == "cuda" else []
-        )
+        devices = [self.device] if self.device.type == "cuda" else []
+        context: AbstractContextManager[None] = torch.random.fork_rng(devices=devices)
         return context
 
     def autocast(self) -> torch.autocast:

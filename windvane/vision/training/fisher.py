@@ -19,8 +19,9 @@ from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint
 from windvane.vision.training.training_log import Evaluation
 
 INTERVAL = 50  # steps from one measurement of the trace to the next
-EARLY_RATIO = 1.25  # of the steps of two earlier measurements: what counts is early, and short runs need a curve
-# Of a recipe, on which the size of a trace depends.
+# Ratio of the steps of two measurements before that: the early phase matters most, and short runs need a curve.
+EARLY_RATIO = 1.25
+# Fields of a recipe on which the size of a trace depends.
 NETWORK_FIELDS = ("model", "model_kwargs", "image_size", "block_components", "loss")
 
 
