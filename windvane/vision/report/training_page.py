@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
 from windvane.evaluation.curves import top_confusions
 from windvane.evaluation.evaluation_page import confusion_figure, confusions_table
+from windvane.evaluation.metric_functions import balanced_accuracy, log_loss
 from windvane.pages.html_builder import (
     Html,
     Page,
@@ -135,7 +137,7 @@ def _headline(result: TrainingResult, data: ImageSplits, evaluated: Sequence[Eva
         name = "Validation accuracy" if one.used_for_selection else "Test accuracy"
         entries.append((name, f"{one.accuracy:.1%}", remark))
     if evaluated:
-        counts = evaluated[0].confusion.sum(axis=1)
+        counts = np.bincount(evaluated[0].target)
         words = f"always predicting {evaluated[0].images.classes[int(counts.argmax())]}"
         entries.append(("Majority class", f"{counts.max() / counts.sum():.1%}", words))
     entries.append(("Images", f"{len(data.train):,}", f"to train on, of {len(data.train.classes)} classes"))
@@ -159,14 +161,16 @@ def _format_count(n: int) -> str:
 def _errors(one: EvaluatedImages) -> Section:
     classes = one.images.classes
     which = "validation images, which also selected the model" if one.used_for_selection else "test images"
+    loss = log_loss(one.target, one.probabilities.astype(np.float64))
     words = (
         f"On {len(one.images):,} {which}: {one.accuracy:.1%} are correct. The mean over the classes is "
-        f"{one.balanced_accuracy():.1%}, the log loss {number(one.log_loss, 3)}. The mean confidence of the network is "
-        f"{one.confidence.mean():.1%}."
+        f"{balanced_accuracy(one.target, one.predicted):.1%}, the log loss {number(loss, 3)}. The mean confidence of "
+        f"the network is {one.confidence.mean():.1%}."
     )
     content = [paragraph(words)]
     if len(classes) <= MAX_MATRIX:
-        content.append(confusion_figure(one.confusion, classes, ""))
+        counts = confusion_matrix(one.target, one.predicted, labels=range(len(classes)))
+        content.append(confusion_figure(counts, classes, ""))
     tables = [] if len(classes) > MAX_OPEN_ROWS else [scores_by_class(one)]
     confusions = top_confusions(one.target, one.predicted, classes)[:MAX_PAIRS]
     if len(classes) > 2 and confusions:
