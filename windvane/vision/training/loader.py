@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -49,24 +48,9 @@ class EpochSampler:
 
 
 def sequential_batches(n: int, batch_size: int, rank: int, world_size: int) -> Sequence[Tensor]:
-    """Return the rows that a process takes in one pass over n rows, in order; none if there are more processes."""
+    """Return the rows that a process takes in one pass over n rows, in order; empty for ranks without a row."""
     rows = torch.arange(n)[rank::world_size]
     return rows.split(batch_size) if len(rows) else ()
-
-
-class Loader(Protocol):
-    """Images of one dataset on the device, as squares of the size of a recipe."""
-
-    n: int
-    crops: bool  # whether training images come with their random crop applied
-
-    def train_batches(self, sampler: EpochSampler, start_step: int) -> Iterator[Batch]:
-        """Yield the batches of a step and of all that follow, without end."""
-        ...
-
-    def eval_batches(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield the images of this process once, in order and without randomness."""
-        ...
 
 
 def make_loader(images: ImageDataset, recipe: Recipe, device: DeviceContext, *, for_training: bool = False) -> Loader:
@@ -79,19 +63,23 @@ def make_loader(images: ImageDataset, recipe: Recipe, device: DeviceContext, *, 
 class InMemoryLoader:
     """A whole dataset as one tensor on the device: for training the whole images, else what the recipe evaluates."""
 
+    crops = False  # whether training images come with their random crop applied
+
     def __init__(
         self, images: ImageDataset, recipe: Recipe, device: DeviceContext, *, for_training: bool = False
     ) -> None:
-        self.n, self.crops = len(images), False
+        self.n = len(images)
         center = recipe.crops_center and not for_training
         pixels = torch.from_numpy(images.load_array(recipe.image_size, center=center))  # (n, s, s, 3)
         self._images = pixels.permute(0, 3, 1, 2).contiguous().to(device.device)  # (n, 3, s, s)
         self._labels = _labels(images).to(device.device)
 
     def train_batches(self, sampler: EpochSampler, start_step: int) -> Iterator[Batch]:
+        """Yield the batches of a step and of all that follow, without end."""
         return (self._batch(sampler.batch_indices(step)) for step in count(start_step))
 
     def eval_batches(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """Yield the images of this process once, in order and without randomness."""
         return (self._batch(rows) for rows in sequential_batches(self.n, batch_size, rank, world_size))
 
     def _batch(self, rows: Tensor) -> Batch:
@@ -126,6 +114,9 @@ class StreamingLoader:
         )
         for pixels, rows in loader:
             yield pixels.to(self._device, non_blocking=True), self._labels[rows].to(self._device, non_blocking=True)
+
+
+Loader = InMemoryLoader | StreamingLoader
 
 
 class _DecodedImages(Dataset[tuple[Tensor, int]]):
