@@ -18,8 +18,8 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.optimizer import freeze_layers, set_train_mode
 
-FEW, MANY = 2, 16  # images at once: to warm up, and to measure where that is quick
-_QUICK = 2.0  # seconds
+FEW, MANY = 2, 16  # images at once: to warm up, and to measure where that takes less than `_QUICK` seconds
+_QUICK = 2.0
 # With fewer multiply-adds per image, casting costs more than a CPU gains: 0.6 times as fast at 7 million, 1.5 to 2.0
 # times from 30 million on (AVX-512 BF16, two cores).
 _MIN_BFLOAT16_MACS = 2e7
@@ -134,7 +134,7 @@ def _blank_images(n: int, size: int, device: DeviceContext) -> torch.Tensor:
 def measure_timing(
     network: nn.Module, recipe: Recipe, images: ImageDataset, device: DeviceContext, freeze_fractions: Sequence[float]
 ) -> Timing:
-    """Time a network on its device at the image size of the recipe, in a few seconds; all layers are trainable then."""
+    """Time a network on its device at the image size of the recipe, in a few seconds; unfreezes all its layers."""
     size = recipe.image_size
     chosen = np.random.default_rng(recipe.seed).permutation(len(images))[:MANY]
     started = time.monotonic()
@@ -155,7 +155,7 @@ def measure_timing(
 
 
 def seconds_per_image(work: Callable[[int], None], device: DeviceContext) -> float:
-    """Time work on a number of images, first on few of them."""
+    """Return the seconds that `work`, which takes a number of images, needs for each of them."""
 
     def time_of(n: int) -> float:
         started = time.monotonic()
