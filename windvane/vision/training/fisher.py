@@ -149,8 +149,8 @@ def check_explosion(
 ) -> str | None:
     """Return the message of the explosion alarm, with remedies, for a run compared to a reference; None if silent."""
     # Without a reference there is no alarm: the trace rises in good runs too (docs/how/fisher.md). The first epoch and
-    # the warmup are ignored; `last` is the last evaluation of the run.
-    if not reference:
+    # the warmup are ignored; `last` is the last evaluation of the run, at step 0 if nothing was trained.
+    if not (records and reference):
         return None
     first_epoch, warmup = last.step / last.epoch, warmup_fraction * last.step / last.progress
     alarm = ExplosionAlarm(math.ceil(max(first_epoch, warmup)), reference=reference, quiet=True)

@@ -196,8 +196,8 @@ class TrainingRun:
         return evaluation
 
     def new_explosion_message(self) -> str | None:
-        """Return what the explosion alarm says, the first time that it says something."""
-        if self._explosion_reported or not self.schedule.step:
+        """Return the message of the explosion alarm, the first time that there is one."""
+        if self._explosion_reported:
             return None
         message = check_explosion(self.fisher.records, self.history[-1], self.recipe.warmup_fraction, self.reference)
         self._explosion_reported = message is not None
