@@ -149,8 +149,9 @@ class FeatureExtractor:
         """
         size = self.supported_size(weights, size)
         first, rest = pixels[:PROJECTED_IMAGES], pixels[PROJECTED_IMAGES:]
-        now, first_deadline = time.monotonic(), deadline
-        if len(rest) and not keep_part:
+        first_deadline = deadline
+        if len(rest) and not keep_part:  # the first images get their share of the time
+            now = time.monotonic()
             first_deadline = now + (deadline - now) * len(first) / len(pixels)
         seen = list(self._in_batches(weights, size, first, first_deadline, keep_part=keep_part))
         has_first = sum(map(len, seen)) == len(first)
@@ -163,8 +164,7 @@ class FeatureExtractor:
             return None
         projection.save(self._projection_path(weights, size))
         self._projections[weights, size] = projection
-        view = FeatureView(weights, size, 0, features.shape[1])
-        return ComputedView(view, features)
+        return ComputedView(FeatureView(weights, size, 0, features.shape[1]), features)
 
     def drop(self, view: FeatureView) -> None:
         """Delete the projection of a view that no model reads."""
@@ -182,18 +182,18 @@ class FeatureExtractor:
         batches = range(0, len(pixels), batch_size)
         started = warm = time.monotonic()
         results = map_batches(lambda start: _features(model, pixels[start : start + batch_size], size), batches, device)
-        for i, features in enumerate(results):
+        for n_done, features in enumerate(results, start=1):
             now = time.monotonic()
-            if i + 1 == min(_WARM_BATCHES, len(batches)):
+            n_timed, n_left = n_done - _WARM_BATCHES, len(batches) - n_done
+            if n_timed > 0:
+                self.pace = (now - warm) / (n_timed * batch_size * size**2)
+            elif n_done == min(_WARM_BATCHES, len(batches)):
                 warm = now
-                self.pace = (now - started) / ((i + 1) * batch_size * size**2)
-            done, left = i + 1 - _WARM_BATCHES, len(batches) - i - 1
-            if done > 0:
-                self.pace = (now - warm) / (done * batch_size * size**2)
+                self.pace = (now - started) / (n_done * batch_size * size**2)
             yield features
-            if now >= deadline and left:
+            if n_left and now >= deadline:
                 return
-            if done >= _TIMED_BATCHES and not keep_part and now + (now - warm) / done * left > deadline:
+            if n_timed >= _TIMED_BATCHES and not keep_part and now + (now - warm) / n_timed * n_left > deadline:
                 return
 
     def _folder(self, weights: str) -> Path:
