@@ -178,8 +178,7 @@ def recipe_from_json(content: Any) -> Recipe:
         raise InputError(f"{content!r} is no recipe. Allowed: a mapping of the fields of Recipe, with model.")
     known = [one.name for one in fields(Recipe)]
     for name in content:
-        if name not in known:
-            raise unknown_name_error("field of the recipe", name, known)
+        check_choice("field of the recipe", name, known)
     triples = {name: tuple(content[name]) for name in ("mean", "std") if isinstance(content.get(name), list)}
     return Recipe(**{**content, **triples})
 

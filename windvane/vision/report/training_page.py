@@ -278,42 +278,56 @@ def describe_recipe(recipe: Recipe) -> list[str]:
     """Describe a recipe in sentences: network, schedule, augmentation, regularization."""
     size = recipe.image_size
     start = "random weights" if recipe.weights is None else f"the weights {recipe.weights}"
-    network = f"{recipe.model} from {start}, on images of {size} x {size} pixels, seed {recipe.seed}."
+    return [
+        f"{recipe.model} from {start}, on images of {size} x {size} pixels, seed {recipe.seed}.",
+        _describe_schedule(recipe),
+        _describe_crops(recipe),
+        _describe_regularization(recipe),
+    ]
+
+
+def _describe_schedule(recipe: Recipe) -> str:
     lengths = {"epochs": recipe.epochs, "steps": recipe.steps, "seconds": recipe.time_budget}
     length = next(f"{value:g} {unit}" for unit, value in lengths.items() if value is not None)
     optimizer = {"adamw": "AdamW", "sgd": "SGD with momentum 0.9"}[recipe.optimizer]
-    schedule = (
+    text = (
         f"{length} in batches of {recipe.batch_size} by {optimizer}. The learning rate rises to "
         f"{recipe.learning_rate:g} over the first {recipe.warmup_fraction:.0%} of the run, then falls to zero along a "
         f"cosine. Weight decay {recipe.weight_decay:g}."
     )
     if recipe.micro_batch_size is not None:
-        schedule += f" A batch is computed {recipe.micro_batch_size} images at a time."
+        text += f" A batch is computed {recipe.micro_batch_size} images at a time."
     if recipe.grad_clip is not None:
-        schedule += f" Gradients are clipped to a norm of {recipe.grad_clip:g}."
+        text += f" Gradients are clipped to a norm of {recipe.grad_clip:g}."
+    return text
+
+
+def _describe_crops(recipe: Recipe) -> str:
     crops = {
         "random_resized_crop": f"cropped to {recipe.min_crop_area:.0%} or more of their area",
         "random_shift": "shifted by up to an eighth",
         "none": "not cropped",
     }
-    augmentation = [f"AugReg level {recipe.augreg}", crops[recipe.crop]]
-    augmentation += ["half of them flipped"] if recipe.horizontal_flip else []
+    flipped = ", half of them flipped" if recipe.horizontal_flip else ""
     evaluated = "the central square of each image" if recipe.crops_center else "whole images, stretched to a square"
+    return f"Training images: AugReg level {recipe.augreg}, {crops[recipe.crop]}{flipped}. Evaluated: {evaluated}."
+
+
+def _describe_regularization(recipe: Recipe) -> str:
     rates = {"dropout": recipe.dropout, "stochastic depth up to": recipe.drop_path}
-    more = [
-        " and ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate) or "no dropout or stochastic depth"
-    ]
-    more += [f"label smoothing {recipe.label_smoothing:g}"] if recipe.label_smoothing else []
-    more += [f"moving average of the weights {recipe.ema_decay:g}"] if recipe.ema_decay is not None else []
-    more += [f"Fisher Penalty {recipe.fisher_penalty:g}"] if recipe.fisher_penalty else []
-    more += [f"the first {recipe.freeze_fraction:.0%} of the layers frozen"] if recipe.freeze_fraction else []
-    more += ["binary cross-entropy"] if recipe.loss == "binary_cross_entropy" else []
-    return [
-        network,
-        schedule,
-        f"Training images: {', '.join(augmentation)}. Evaluated: {evaluated}.",
-        f"Regularization: {', '.join(more)}.",
-    ]
+    dropout = " and ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate)
+    parts = [dropout or "no dropout or stochastic depth"]
+    if recipe.label_smoothing:
+        parts.append(f"label smoothing {recipe.label_smoothing:g}")
+    if recipe.ema_decay is not None:
+        parts.append(f"moving average of the weights {recipe.ema_decay:g}")
+    if recipe.fisher_penalty:
+        parts.append(f"Fisher Penalty {recipe.fisher_penalty:g}")
+    if recipe.freeze_fraction:
+        parts.append(f"the first {recipe.freeze_fraction:.0%} of the layers frozen")
+    if recipe.loss == "binary_cross_entropy":
+        parts.append("binary cross-entropy")
+    return f"Regularization: {', '.join(parts)}."
 
 
 # Data and use.

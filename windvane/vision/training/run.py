@@ -282,7 +282,7 @@ class TrainingRun:
 
 def training_labels(data: ImageSplits) -> NDArray[np.int64]:
     """Return the labels of the training images (n,); raises without labels, or with several for an image."""
-    if data.train is None or data.train.labels is None or len(data.train) == 0:
+    if data.train.labels is None or len(data.train) == 0:
         raise InputError("data has no labelled images to train on.")
     if data.train.labels.ndim > 1:
         raise InputError("data has several labels an image. Allowed: one label for each.")
