@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -257,21 +257,26 @@ def _fisher_trace(records: Sequence[FisherRecord], reference: Sequence[FisherRec
     if not records or not lines:
         return None
     steps, powers = (np.concatenate([getattr(line, axis) for line in lines]) for axis in ("x", "y"))
-    around = Axis.around("Tr(F)", powers)
-    ticks = [(math.log10(m) + k, f"{m * 10.0**k:g}") for k in range(-12, 16) for m in (1, 2, 5)]
-    ticks = [tick for tick in ticks if around.low <= tick[0] <= around.high]
-    if len(ticks) > MAX_TICKS:
-        ticks = [tick for tick in ticks if tick[0] == round(tick[0])]
-    if len(ticks) < 2:
-        ticks = [(power, number(10.0**power, 3)) for power, _ in round_ticks(around.low, around.high)]
-    x_axis = Axis.around("step", [0, *steps], margin=0.02)
-    picture = plot(lines, x_axis, Axis("Tr(F)", around.low, around.high, ticks), "Fisher trace over the steps")
+    x_axis, y_axis = Axis.around("step", [0, *steps], margin=0.02), Axis.around("Tr(F)", powers)
+    y_axis = replace(y_axis, ticks=_log_ticks(y_axis.low, y_axis.high))
+    picture = plot(lines, x_axis, y_axis, "Fisher trace over the steps")
     caption = "Log scale; each is an estimate from one batch."
     if reference:
         caption += " The two are compared at equal entropy of the predictions, not at equal steps."
     if alarm is not None:
         caption += f" {alarm}"
     return figure("Fisher trace", picture, caption, legend=lines if len(lines) > 1 else ())
+
+
+def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return ticks between two logarithms to base 10: round numbers, of many the powers of 10."""
+    ticks = [(math.log10(m) + k, f"{m * 10.0**k:g}") for k in range(-12, 16) for m in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick[0] <= high]
+    if len(ticks) > MAX_TICKS:
+        ticks = [tick for tick in ticks if tick[0] == round(tick[0])]
+    if len(ticks) < 2:
+        ticks = [(power, number(10.0**power, 3)) for power, _ in round_ticks(low, high)]
+    return ticks
 
 
 def describe_recipe(recipe: Recipe) -> list[str]:
