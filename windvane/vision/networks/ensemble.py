@@ -67,19 +67,18 @@ class ImageEnsemble(nn.Module):
         """Return probabilities of uint8 images."""
         pixels = images.to(torch.float32)
         features = torch.cat([view(pixels) for view in self.views], dim=1) if len(self.views) else pixels  # (n, p)
-        found = [model(pixels if isinstance(model, _OfPixels) else features) for model in self.models]
-        predictions = iter(found)
+        predictions = iter([model(pixels if isinstance(model, _OfPixels) else features) for model in self.models])
         blend = [weight * self._average_folds(list(islice(predictions, n_folds))) for weight, n_folds in self.shares]
         probabilities: Tensor = self.calibration(torch.stack(blend).sum(dim=0))
         return probabilities
 
-    def _average_folds(self, found: list[Tensor]) -> Tensor:
+    def _average_folds(self, predictions: list[Tensor]) -> Tensor:
         """Do what `Ensemble.average_folds` does."""
-        if len(found) == 1:
-            return found[0]
+        if len(predictions) == 1:
+            return predictions[0]
         if not self.averages_roots:
-            return torch.stack(found).mean(dim=0)
-        squares = torch.stack(found).sqrt().mean(dim=0).square()
+            return torch.stack(predictions).mean(dim=0)
+        squares = torch.stack(predictions).sqrt().mean(dim=0).square()
         return squares / squares.sum(dim=1, keepdim=True)
 
 
@@ -136,7 +135,7 @@ def is_expressible(model: Any) -> bool:
 
 
 def _trained(model: Any) -> TrainedModel | None:
-    """Return the network of a fitted image network."""
+    """Return the network of a fitted model of `windvane.models.image_network`; None for other models."""
     trained = getattr(model, "model", None)
     return trained if isinstance(trained, TrainedModel) else None
 
@@ -233,7 +232,7 @@ class _View(nn.Module):
 
 
 class _Numbers(nn.Module):
-    """What an encoder makes of numbers without missing values."""
+    """The steps of an encoder, for numbers without missing values."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
