@@ -124,18 +124,14 @@ class TrainingRun:
         self._explosion_reported = False
 
     @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
-
-    @property
     def epoch(self) -> float:
         """Passes over the training images so far."""
         return self.schedule.step / self.sampler.steps_per_epoch
 
-    def step_generator(self, step: int) -> torch.Generator:
-        """Seed dropout for a step, and return the generator of its augmentation; both depend on its number only."""
-        return self.device.seed(self.recipe.seed, step)
+    def augment(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Return pixels (b, 3, s, s) and targets (b, k) of a step, and seed its dropout, by its number only."""
+        generator = self.device.seed(self.recipe.seed, step)
+        return augment_batch(images, labels, len(self.classes), self.augmentation, generator)
 
     def forward(self, module: nn.Module, pixels: Tensor) -> Tensor:
         """Compute logits (b, k) of pixels (b, 3, s, s) by the network or what wraps it, in the precision of the run."""
@@ -200,8 +196,8 @@ class TrainingRun:
         return evaluation
 
     def new_explosion_message(self) -> str | None:
-        """Return what the explosion alarm says, the first time that it says something."""
-        if self._explosion_reported or not self.schedule.step:
+        """Return the message of the explosion alarm, the first time that there is one."""
+        if self._explosion_reported:
             return None
         message = check_explosion(self.fisher.records, self.history[-1], self.recipe.warmup_fraction, self.reference)
         self._explosion_reported = message is not None
@@ -213,9 +209,7 @@ class TrainingRun:
         self.optimizer.zero_grad()
 
         def backward() -> Tensor:
-            generator = self.step_generator(step)
-            pixels, targets = augment_batch(images, labels, self.n_classes, self.augmentation, generator)
-            return self.backward(self.network, pixels, targets)[0]
+            return self.backward(self.network, *self.augment(images, labels, step))[0]
 
         name = find_nonfinite_tensor(self.network, backward)
         raise NotFiniteError(
@@ -246,13 +240,13 @@ class TrainingRun:
         self.schedule.load_state_dict(state["schedule"])
         self.metrics.load_state_dict(state["metrics"])
         self.fisher.load_state_dict(state["fisher"])
-        self.history = [_evaluation(one) for one in state["history"]]
-        self.best = None if state["best"] is None else _evaluation(state["best"])
+        self.history = [Evaluation(**one) for one in state["history"]]
+        self.best = None if state["best"] is None else Evaluation(**state["best"])
 
     def save(self, folder: Path) -> None:
         """Write the best model, if it is new, then the checkpoint, so that a kill in between repeats an evaluation."""
         if self.best is not None and not self._best_is_saved:
-            best = {name: value for name, value in asdict(self.best).items() if value == value}
+            best = {name: value for name, value in asdict(self.best).items() if not math.isnan(value)}
             save_model(folder, self.best_weights, self.recipe, self.classes, {"best": best})
             self._best_is_saved = True
         save_checkpoint(folder / CHECKPOINT, self.state_dict())
@@ -271,8 +265,7 @@ class TrainingRun:
 
     def result(self, folder: Path | None = None) -> TrainingResult:
         """Return the result, after at least one evaluation; the network then has its best weights."""
-        if self.best is None:
-            raise RuntimeError("the run has not been evaluated")
+        assert self.best is not None
         self.network.load_state_dict(self.best_weights)
         return TrainingResult(
             model=TrainedModel(self.network.requires_grad_(True).eval(), self.recipe, self.classes),
@@ -289,7 +282,7 @@ class TrainingRun:
 
 def training_labels(data: ImageSplits) -> NDArray[np.int64]:
     """Return the labels of the training images (n,); raises without labels, or with several for an image."""
-    if data.train is None or data.train.labels is None or len(data.train) == 0:
+    if data.train.labels is None or len(data.train) == 0:
         raise InputError("data has no labelled images to train on.")
     if data.train.labels.ndim > 1:
         raise InputError("data has several labels an image. Allowed: one label for each.")
@@ -306,12 +299,6 @@ def create_network(recipe: Recipe, n_classes: int, device: DeviceContext) -> nn.
     """Create the network of a recipe with its weights, on the device and channels last in memory."""
     network = load_pretrained_model(recipe, n_classes).to(device.device)
     return network.to(memory_format=torch.channels_last)
-
-
-def _evaluation(row: Mapping[str, Any]) -> Evaluation:
-    """Restore an evaluation so that it equals the original: only math.nan itself equals math.nan."""
-    fields: dict[str, Any] = {name: value if value == value else math.nan for name, value in row.items()}
-    return Evaluation(**fields)
 
 
 def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from torch import nn
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
 from windvane.stop_signals import NEVER, StopRequest, stop_on_signal
-from windvane.vision.augment.batch import augment_batch
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.device import find_device
@@ -118,12 +117,10 @@ def run_training(
         images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
         if schedule.step == first_step:
             schedule.start_steps()
-        generator = run.step_generator(schedule.step)
-        pixels, targets = augment_batch(images, labels, run.n_classes, run.augmentation, generator)
-        first = pixels[: recipe.micro_batch_size]
+        pixels, targets = run.augment(images, labels, schedule.step)  # float32 (b, 3, s, s), (b, k)
         measure = partial(run.fisher.measure, schedule.step)
         loss, logits = run.backward(module, pixels, targets, measure)  # logits (b, k)
-        run.fisher.add_penalty(schedule.progress, partial(run.forward, module, first))
+        run.fisher.add_penalty(schedule.progress, partial(run.forward, module, pixels[: recipe.micro_batch_size]))
         norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.grad_clip or float("inf"))
         nonfinite.update(loss, norm)
         for group in optimizer.param_groups:
