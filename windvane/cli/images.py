@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -53,6 +54,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network on images: a folder with a folder for each class, or a table of them."""
+    started = monotonic()
     with _interruptible(as_json):
         from windvane import vision
         from windvane.data.images import read_images
@@ -96,7 +98,9 @@ def train(
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
         if out is None:
             raise InputError("--out is missing: the directory of the run.")
-        trained = vision.train(chosen, data, out=out, resume=resume, device=device, quiet=quiet)
+        trained = vision.train(
+            chosen, data, out=out, resume=resume, device=device, quiet=quiet, started=started, reported=True
+        )
         _print_result(trained, data, as_json)
 
 
@@ -118,6 +122,7 @@ def finetune(
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune pre-trained weights on images."""
+    started = monotonic()
     with _interruptible(as_json):
         from windvane import vision
         from windvane.data.images import read_images
@@ -131,7 +136,7 @@ def finetune(
                 typer.echo(f"windvane: fine-tuning {chosen}, {selection.reason}", err=True)
         recipe = vision.finetune_recipe(chosen, model=model, image_size=image_size, time_budget=budget, seed=seed)
         data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
-        trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
+        trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet, started=started, reported=True)
         _print_result(trained, data, as_json)
 
 

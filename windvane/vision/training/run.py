@@ -42,6 +42,8 @@ from windvane.vision.training.optimizer import (
 from windvane.vision.training.schedule import Schedule
 from windvane.vision.training.training_log import Evaluation, RunningMetrics
 
+REPORT_SECONDS = 1.5  # that `write_report` takes beside its predictions
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -64,7 +66,8 @@ class TrainingRun:
     """Network, optimizer, schedule, loaders and metrics of one run; `run_training` takes its steps."""
 
     # `network` and `loaders` (training, and validation or None) are made from the recipe if they are not given;
-    # `started` is the start of the run on the monotonic clock.
+    # `started` is the start of the run on the monotonic clock; `reported` says that the time budget includes
+    # `write_report`, which predicts the validation and test images.
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class TrainingRun:
         loaders: tuple[Loader, Loader | None] | None = None,
         notes: Sequence[str] = (),
         started: float | None = None,
+        reported: bool = False,
     ) -> None:
         recipe = with_pretrained_normalization(recipe)
         labels = training_labels(data)
@@ -110,10 +114,14 @@ class TrainingRun:
         steps = recipe.steps
         if recipe.epochs is not None:
             steps = max(1, round(recipe.epochs * self.sampler.steps_per_epoch))
+        n_valid = 0 if self.valid_loader is None else self.valid_loader.n
+        n_reported = count_reported(data) if reported else 0
         self.schedule = Schedule(
             steps=steps,
             time_budget=recipe.time_budget,
-            evaluation_steps=0.0 if self.valid_loader is None else self.valid_loader.n / (3 * self.sampler.batch_size),
+            evaluation_steps=n_valid / (3 * self.sampler.batch_size),
+            evaluations_after=n_reported / n_valid if n_valid else 0.0,
+            seconds_after=REPORT_SECONDS if reported else 0.0,
             started=time.monotonic() if started is None else started,
         )
         self.metrics = RunningMetrics(device)
@@ -293,6 +301,11 @@ def make_loaders(recipe: Recipe, data: ImageSplits, device: DeviceContext) -> tu
     """Return the loaders of the training images and of the validation images, if there are any."""
     train = make_loader(data.train, recipe, device, for_training=True)
     return train, make_loader(data.valid, recipe, device) if data.valid is not None and len(data.valid) else None
+
+
+def count_reported(data: ImageSplits) -> int:
+    """Return the number of images that a report predicts."""
+    return sum(len(split) for split in (data.valid, data.test) if split is not None)
 
 
 def create_network(recipe: Recipe, n_classes: int, device: DeviceContext) -> nn.Module:

@@ -32,7 +32,8 @@ class Schedule:
     """Progress of one run of a number of steps, or of a time budget in seconds."""
 
     # `evaluation_steps` is the assumed length of an evaluation, in steps, until one is measured; `started` is the start
-    # of the run on the clock.
+    # of the run on the clock. What follows the run within its time budget takes as long as `evaluations_after`
+    # evaluations and `seconds_after` seconds.
 
     def __init__(
         self,
@@ -40,6 +41,8 @@ class Schedule:
         steps: int | None = None,
         time_budget: float | None = None,
         evaluation_steps: float = 0.0,
+        evaluations_after: float = 0.0,
+        seconds_after: float = 0.0,
         started: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,6 +56,7 @@ class Schedule:
         self._seconds_per_step: float | None = None
         self._evaluation_seconds: float | None = None
         self._evaluation_steps = evaluation_steps
+        self._evaluations_after, self._seconds_after = evaluations_after, seconds_after
         self.step = 0
         self.progress = 0.0
         self.last_evaluated = 0.0  # progress at the last evaluation
@@ -116,7 +120,8 @@ class Schedule:
             return
         if self._time_budget is not None:
             ending = max(_ENDING_SHARE * self._time_budget, _ENDING_SECONDS)
-            seconds = self._time_budget - self.elapsed - ending
+            after = self._seconds_after + self._evaluations_after * self._seconds_per_evaluation
+            seconds = self._time_budget - self.elapsed - ending - after
         else:
             seconds = self._deadline - now
         affordable = (seconds - self._remaining_evaluation_seconds) / max(self._seconds_per_step, 1e-9)

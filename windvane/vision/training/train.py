@@ -32,6 +32,8 @@ def train(
     resume: bool = False,
     device: str | None = None,
     quiet: bool = False,
+    started: float | None = None,
+    reported: bool = False,
 ) -> TrainingResult:
     """Train one network by a recipe.
 
@@ -50,6 +52,10 @@ def train(
         the same call.
     quiet
         Print no progress.
+    started
+        Instant of `time.monotonic` from which a time budget counts; None for the start of this call.
+    reported
+        Whether the time budget includes a call of `write_report` after this one.
 
     Returns
     -------
@@ -71,7 +77,7 @@ def train(
     >>> recipe = Recipe("vit_lite_7_4", image_size=32, epochs=50)
     >>> result = train(recipe, read_images("flowers/"), out="run")  # doctest: +SKIP
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     folder = check_output_folder(out, resume)
     context = find_device(device, recipe.precision)
     with context.fork_rng():
@@ -80,7 +86,7 @@ def train(
             raise InputError(
                 f"block_components={recipe.block_components!r} is set by finetune_timed alone. Allowed: None."
             )
-        run = TrainingRun(recipe, data, context, started=started)
+        run = TrainingRun(recipe, data, context, started=started, reported=reported)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             if resumes:
