@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
 from sklearn.naive_bayes import GaussianNB
 
 import windvane
@@ -118,6 +119,18 @@ def test_an_exported_folder_is_a_saved_model_with_a_program(saved: Path, tmp_pat
         for folder in (saved, tmp_path / "out")
     ]
     assert written[0] == written[1] and not any(path.name.startswith("training") for path in written[0])
+
+
+def test_a_run_opens_without_an_estimator_that_is_not_in_its_ensemble(tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    options = dict(n_trials=2, n_jobs=1, random_state=0, verbose=0, ensemble_size=1, run_dir=tmp_path / "run")
+    AutoClassifier(families=[DummyClassifier(), "linear"], **options).fit(X, y)
+    model = load(tmp_path / "run")
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copied.predict_proba(X), model.predict_proba(X))
+    assert model.leaderboard(X, y).set_index("family")["test_score"].notna()["linear"]
+    with pytest.raises(RunError, match="own families \\['dummy_classifier'\\]: load"):
+        model.resume("1s")
 
 
 def test_an_estimator_of_the_session_comes_back_with_the_session(tmp_path: Path) -> None:

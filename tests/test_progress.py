@@ -7,9 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from windvane.progress import Progress
+from windvane.data.task import Task
+from windvane.evaluation.metrics import get_metric
+from windvane.progress import CountProgress, Progress
 from windvane.search.trial import Trial
 from windvane.settings import format_duration
+
+RMSE = get_metric("rmse", Task("regression", 100, 2))
 
 
 class Clock:
@@ -32,7 +36,7 @@ def trial(number: int, loss: float | None) -> Trial:
 def test_plain_lines() -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(stream=stream, clock=clock) as progress:
-        progress.start(60.0, 2)
+        progress.start(60.0, 2, RMSE)
         progress.running(["lightgbm", "catboost"])
         clock.now += 3
         progress.trial(trial(0, 0.25))
@@ -45,35 +49,34 @@ def test_plain_lines() -> None:
         progress.trial(trial(2, 0.125))
     assert [" ".join(line.split()) for line in stream.getvalue().splitlines()] == [
         "windvane: 1 min 00 s, 2 workers",
-        "3 s 1 trial best loss 0.25 (lightgbm) 57 s left now: lightgbm, catboost",
-        "13 s 3 trials (1 failed) best loss 0.25 (lightgbm) 47 s left now: lightgbm, catboost",
-        "13 s 3 trials (1 failed) best loss 0.125 (lightgbm) 47 s left now: lightgbm, catboost",
-        "windvane: 3 trials (1 failed) in 13 s, best loss 0.125 (lightgbm)",
+        "3 s 1 trial best RMSE 0.25 (lightgbm) 57 s left now: lightgbm, catboost",
+        "13 s 3 trials (1 failed) best RMSE 0.25 (lightgbm) 47 s left now: lightgbm, catboost",
+        "13 s 3 trials (1 failed) best RMSE 0.125 (lightgbm) 47 s left now: lightgbm, catboost",
+        "windvane: 3 trials (1 failed) in 13 s, best RMSE 0.125 (lightgbm)",
     ]
 
 
-def test_without_time_limit_or_model() -> None:
+def test_without_a_model() -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(stream=stream, clock=clock) as progress:
-        progress.start(None, 1)
+        progress.start(60.0, 1, RMSE)
         clock.now += 11
         progress.tick()
     assert [" ".join(line.split()) for line in stream.getvalue().splitlines()] == [
-        "windvane: no time limit, 1 worker",
-        "11 s 0 trials no model yet",
+        "windvane: 1 min 00 s, 1 worker",
+        "11 s 0 trials no model yet 49 s left",
         "windvane: 0 trials in 11 s, no model yet",
     ]
 
 
-@pytest.mark.parametrize("budget", [60.0, None])
-def test_live_display_gives_way_to_one_line(budget: float | None) -> None:
+def test_live_display_gives_way_to_one_line() -> None:
     stream, clock = Terminal(), Clock()
     with Progress(stream=stream, clock=clock) as progress:
-        progress.start(budget, 2)
+        progress.start(60.0, 2, RMSE)
         progress.running(["lightgbm [odd] name"])
         progress.trial(trial(0, 0.25))
         assert "now: lightgbm [odd] name" in stream.getvalue()
-        assert ("1 min 00 s left" in stream.getvalue()) == (budget is not None)
+        assert "1 min 00 s left" in stream.getvalue()
         seen = len(stream.getvalue())
         clock.now += 0.1
         progress.tick()
@@ -81,14 +84,14 @@ def test_live_display_gives_way_to_one_line(budget: float | None) -> None:
         clock.now += 0.2
         progress.tick()
         assert len(stream.getvalue()) > seen
-    assert stream.getvalue().endswith("windvane: 1 trial in 0 s, best loss 0.25 (lightgbm)\n")
+    assert stream.getvalue().endswith("windvane: 1 trial in 0 s, best RMSE 0.25 (lightgbm)\n")
 
 
 @pytest.mark.parametrize("kind", [io.StringIO, Terminal])
 def test_quiet_says_nothing(kind: type[io.StringIO]) -> None:
     stream = kind()
     with Progress(quiet=True, stream=stream) as progress:
-        progress.start(60.0, 2)
+        progress.start(60.0, 2, RMSE)
         progress.trial(trial(0, 0.25))
         progress.tick()
     assert stream.getvalue() == ""
@@ -97,7 +100,7 @@ def test_quiet_says_nothing(kind: type[io.StringIO]) -> None:
 def test_closed_stream_does_not_end_the_search() -> None:
     stream = io.StringIO()
     with Progress(stream=stream) as progress:
-        progress.start(60.0, 2)
+        progress.start(60.0, 2, RMSE)
         stream.close()
         progress.trial(trial(0, 0.25))
         progress.tick()
@@ -125,6 +128,8 @@ def test_span(seconds: float, text: str) -> None:
 def test_a_program_without_a_console(stream: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", stream)
     with Progress() as progress:
-        progress.start(60.0, 2)
+        progress.start(60.0, 2, RMSE)
         progress.note("a line")
         progress.trial(trial(0, 0.25))
+    with CountProgress("windvane: columns shuffled") as counted:
+        counted.update(1, 2)

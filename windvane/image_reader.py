@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from windvane.data.images.checks import decode_squares
 from windvane.data.images.listing import ImageListing, Skipped
@@ -32,7 +33,7 @@ class ImageReader:
     size: int  # width and height in pixels at which images are kept
     views: tuple[FeatureView, ...]
     weights: tuple[str, ...]  # names of pretrained networks; those of the views are saved in `folder`
-    prior: tuple[float, ...]  # frequencies of the classes: the prediction where there is no image to see
+    prior: tuple[float, ...]  # frequencies of the classes, predicted for images that cannot be read
     folder: Path  # a sub-folder for each network
     columns: Columns = field(default_factory=Columns)  # of tables that list images
 
@@ -46,7 +47,10 @@ class ImageReader:
 
     def tables(self, source: Any) -> Iterator[Table]:
         """Yield the table of each chunk of images, a row for each; a warning names those that cannot be decoded."""
-        listing, skipped = self.listing(source), list[Skipped]()
+        listing = self.listing(source)
+        if not listing.items:
+            raise InputError("There is no image to predict.")
+        skipped: list[Skipped] = []
         for start in range(0, len(listing.items), CHUNK):
             items, names = listing.items[start : start + CHUNK], listing.names[start : start + CHUNK]
             pixels = np.full((len(items), self.size, self.size, 3), GRAY, dtype=np.uint8)
@@ -55,8 +59,6 @@ class ImageReader:
             problems = [one or (check.problem if check else "") for one, check in zip(known, checks, strict=True)]
             skipped += [Skipped(*pair) for pair in zip(names, problems, strict=True) if pair[1]]
             yield self.table(pixels, np.array([bool(one) for one in problems]))
-        if not listing.items:
-            raise InputError("There is no image to predict.")
         if skipped:
             warn_user(describe_unreadable(skipped))
 
@@ -70,11 +72,11 @@ class ImageReader:
         matrix = np.concatenate([table.matrix for table in tables])
         return Table(matrix, matrix.shape[1], images=images)
 
-    def table(self, pixels: Pixels, unreadable: Any) -> Table:
-        """Return the table of images (n, s, s, 3); `unreadable`, a mask (n,), says whose pixels mean nothing."""
+    def table(self, pixels: Pixels, unreadable: NDArray[np.bool_]) -> Table:
+        """Return the table of images (n, s, s, 3); the pixels of those in the mask `unreadable` (n,) mean nothing."""
         features = [self.extractor.compute(view, pixels) for view in self.views]
         matrix: Floats = np.concatenate(features, axis=1).astype(np.float64)
-        images = ImageColumn(pixels, np.arange(len(pixels)), self.views, unreadable=np.asarray(unreadable))
+        images = ImageColumn(pixels, np.arange(len(pixels)), self.views, unreadable=unreadable)
         return Table(matrix, matrix.shape[1], images=images)
 
     @cached_property
@@ -108,7 +110,7 @@ class ImageReader:
 
 
 def describe_unreadable(skipped: list[Skipped]) -> str:
-    """Say which images have the frequencies of the classes for a prediction, and why."""
+    """Say which images cannot be read, and why, and what is predicted for them."""
     lines = [
         line.replace("left out", "cannot be read").replace("Left out because", "Because")
         for line in describe_skipped(skipped)

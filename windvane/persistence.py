@@ -56,7 +56,6 @@ FEATURES = "features"  # folder of the networks that make features of images, in
 
 MAX_MANIFEST_BYTES = 2**30
 
-_OPENERS = ("lightgbm", "catboost")
 _LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost")
 
 
@@ -103,7 +102,7 @@ class Predictor(EnsemblePredictor):
 
 def preload() -> None:
     """Load the libraries that saved models are opened with; they take a second the first time."""
-    for name in _OPENERS:
+    for name in ("lightgbm", "catboost"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
@@ -142,7 +141,7 @@ def write_predictor(manifest: Mapping[str, Any], predictor: Predictor, path: Pat
 
 @contextlib.contextmanager
 def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, argument: str) -> Iterator[Path]:
-    """Write what predicts into a new folder, to which the caller may add; it takes its place at the end."""
+    """Save a predictor in a new folder, whole or not at all; the caller may add files to the one that is yielded."""
     with new_folder(path, argument) as making:
         write_members(predictor, making)
         yield making
@@ -151,14 +150,14 @@ def write_model(manifest: Mapping[str, Any], predictor: Predictor, path: Path, a
 
 
 def update_ensemble(path: Path, ensemble: Ensemble, run: Mapping[str, Any]) -> None:
-    """Give a saved model another decision or calibration, with the record of its run; raises DiskError."""
+    """Replace the decision and calibration of a saved model, and the record of its run; raises DiskError."""
     manifest = read_manifest(path / "manifest.json")
     with writing(path / "manifest.json", "The model there is unchanged."):
         write_sealed(path / "manifest.json", {**manifest, "ensemble": ensemble.to_json(), "run": dict(run)})
 
 
 def write_members(predictor: Predictor, folder: Path) -> None:
-    """Copy what predicts of the checkpoints of an ensemble; what only resuming reads stays behind."""
+    """Copy the checkpoints of an ensemble, without the files that only `resume` reads, and what else predicts."""
     for member, folders in zip(predictor.ensemble.members, predictor.folders, strict=True):
         for i, one in enumerate(folders):
             to = folder / "members" / f"{member.number:05d}" / f"fold_{i}"
@@ -208,8 +207,8 @@ def open_predictor(
     `folders` holds, for each member, the folders of its fold models; `root` is that of the run or model.
     Raises ModelFileError if a model is damaged or its family is unknown in this session.
     """
-    task, classes = _read_task(manifest)
-    schema, targets = Schema.from_json(manifest.get("schema")), read_targets(manifest)
+    task, classes, targets = _read_task(manifest)
+    schema = Schema.from_json(manifest.get("schema"))
     known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **families}
     models = []
     for member, folds in zip(ensemble.members, folders, strict=True):
@@ -235,15 +234,6 @@ def open_predictor(
     )
 
 
-@contextlib.contextmanager
-def _understanding() -> Iterator[None]:
-    """Turn what a manifest with wrong content raises into a `ModelFileError`."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
-        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
-
-
 def read_targets(manifest: Mapping[str, Any]) -> Targets | None:
     """Return the targets of a manifest; None where there is one."""
     with _understanding():
@@ -251,7 +241,7 @@ def read_targets(manifest: Mapping[str, Any]) -> Targets | None:
 
 
 def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
-    """Return what reads the images of a run or saved model; None where it is one of tables."""
+    """Return the image reader of a run or saved model; None for one of tables."""
     if manifest.get("images") is None:
         return None
     from windvane.image_reader import ImageReader
@@ -262,19 +252,20 @@ def open_reader(manifest: Mapping[str, Any], root: Path) -> ImageReader | None:
 
 def resolve_metric(manifest: Mapping[str, Any], own: Any = None) -> Metric:
     """Return the metric of a manifest; without the user's own metric, the default metric of the task."""
-    task, classes = _read_task(manifest)
+    task, classes, _ = _read_task(manifest)
     name, is_own = manifest.get("metric"), manifest.get("own_metric")
     if not isinstance(name, str) or not isinstance(is_own, bool):
         raise ModelFileError(f"The manifest is damaged: metric is {name!r}, own_metric is {is_own!r}.")
-    name = "auto" if is_own else name
     positive = manifest.get("positive_class")
     if positive is not None and (task.kind != "binary" or positive not in (0, 1)):
         raise ModelFileError(f"The manifest is damaged: positive_class is {positive!r}.")
-    return get_metric(own if own is not None else name, task, classes, positive)
+    if own is None:
+        own = "auto" if is_own else name
+    return get_metric(own, task, classes, positive)
 
 
-def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None]:
-    """Return the task of a manifest and the labels of its classes; ModelFileError where they do not go together."""
+def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None, Targets | None]:
+    """Return task, labels of the classes, and targets of a manifest; ModelFileError where they do not go together."""
     targets = read_targets(manifest)
     with _understanding():
         task, classes = Task(**manifest["task"]), classes_from_json(manifest["classes"])
@@ -287,7 +278,16 @@ def _read_task(manifest: Mapping[str, Any]) -> tuple[Task, NDArray[Any] | None]:
         sound &= task.n_targets == (1 if targets is None else len(targets)) and (targets is None or classes is None)
         if not sound or task.kind != kind or (manifest["estimator"] == "AutoRegressor") != (kind == "regression"):
             raise ValueError(f"{task} with {n_classes} classes of {manifest['estimator']!r}")
-        return task, classes
+        return task, classes, targets
+
+
+@contextlib.contextmanager
+def _understanding() -> Iterator[None]:
+    """Turn what the wrong content of a manifest raises into a `ModelFileError`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise ModelFileError(f"The manifest is damaged: {error!r}") from error
 
 
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
@@ -310,13 +310,8 @@ def from_bytes(content: bytes, folder: Path) -> None:
         archive.extractall(folder)
 
 
-def _numbers(version_text: object) -> list[int]:
-    """The numbers of a version, so that 0.10 is later than 0.9."""
-    return [int(number) for number in re.findall(r"[0-9]{1,9}", str(version_text))]
-
-
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a ``manifest.json``, of which no bit has changed.
+    """Read a ``manifest.json`` and check its hash.
 
     Raises RunError if it is missing or no JSON, VersionError if it has another format, ModelFileError if its content is
     not that of its hash.
@@ -331,13 +326,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise RunError(f"{str(path.parent)!r} holds no run and no saved model (no manifest.json).") from error
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise RunError(f"{str(path)!r} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        if isinstance(manifest, dict) and manifest.get("kind") == "image_model":
+    if not isinstance(manifest, dict):
+        manifest = {}
+    if manifest.get("format") != FORMAT:
+        if manifest.get("kind") == "image_model":
             raise RunError(
                 f"{str(path.parent)!r} is a run of a network on images: windvane predict and windvane export open it, "
                 "windvane train --resume and finetune --resume continue it, and in Python windvane.vision.load_model."
             )
-        theirs = manifest.get("windvane", "unknown") if isinstance(manifest, dict) else "unknown"
+        theirs = manifest.get("windvane", "unknown")
         later = _numbers(theirs) > _numbers(VERSION)
         advice = "Install that version or a later one." if later else "Call fit again, or install that version."
         raise VersionError(
@@ -345,3 +342,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"read. {advice}"
         )
     return unseal(manifest, path)
+
+
+def _numbers(version_text: object) -> list[int]:
+    """The numbers of a version, so that 0.10 is later than 0.9."""
+    return [int(number) for number in re.findall(r"[0-9]{1,9}", str(version_text))]

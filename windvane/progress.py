@@ -42,11 +42,12 @@ class Progress(SearchListener):
         self._live: Live | None = None
         self._notebook = NotebookOutput() if stream is None and not self._quiet and is_notebook() else None
         self._begun = self._shown = clock()
-        self._budget: float | None = None
+        self._interval = LINE_SECONDS if self._notebook is None else NOTEBOOK_SECONDS  # between updates
+        self._budget = 0.0
+        self._metric: Metric | None = None  # None before the start
         self._running: tuple[str, ...] = ()
         self._usable: dict[int, bool] = {}  # by number: a resumed trial ends twice
         self._best: Trial | None = None
-        self._metric: Metric | None = None
 
     def __enter__(self) -> Self:
         if not self._quiet and self._notebook is None and getattr(self._stream, "isatty", bool)():
@@ -55,6 +56,7 @@ class Progress(SearchListener):
 
             self._live = Live(console=Console(file=self._stream), auto_refresh=False, transient=True)
             self._live.start()
+            self._interval = LIVE_SECONDS
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -64,11 +66,10 @@ class Progress(SearchListener):
             self._live = None
         self._print(f"windvane: {self._counts()} in {format_duration(self._elapsed)}, {self._quality()}")
 
-    def start(self, budget_seconds: float | None, n_workers: int, metric: Metric | None = None) -> None:
-        """Print that the search begins; the budget (None: no limit) counts from here."""
+    def start(self, budget_seconds: float, n_workers: int, metric: Metric) -> None:
+        """Print that the search begins; the budget counts from here."""
         self._begun, self._budget, self._metric = self._clock(), budget_seconds, metric
-        budget = "no time limit" if budget_seconds is None else format_duration(max(0.0, budget_seconds))
-        self._print(f"windvane: {budget}, {counted(n_workers, 'worker')}")
+        self._print(f"windvane: {format_duration(max(0.0, budget_seconds))}, {counted(n_workers, 'worker')}")
 
     def resume(self, trials: Sequence[Trial]) -> None:
         """Print the best of earlier trials of the run, which later ones are compared with."""
@@ -105,9 +106,7 @@ class Progress(SearchListener):
         return self._clock() - self._begun
 
     def _show(self, *, at_once: bool = False) -> None:
-        wait = LINE_SECONDS if self._live is None else LIVE_SECONDS
-        wait = wait if self._notebook is None else NOTEBOOK_SECONDS
-        if self._quiet or not (at_once or self._clock() - self._shown >= wait):
+        if self._quiet or not (at_once or self._clock() - self._shown >= self._interval):
             return
         if self._live is None:
             words = [f"{format_duration(self._elapsed):>9}", self._counts(), self._quality(), self._left(), self._now()]
@@ -123,10 +122,8 @@ class Progress(SearchListener):
         from rich.text import Text
 
         rows = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=self._budget, completed=min(self._elapsed, self._budget or 0.0), width=30)
-        rows.add_row(
-            bar, Text(self._left() or format_duration(self._elapsed)), Text(self._counts()), Text(self._quality())
-        )
+        bar = ProgressBar(total=self._budget, completed=min(self._elapsed, self._budget), width=30)
+        rows.add_row(bar, *map(Text, (self._left(), self._counts(), self._quality())))
         display = Table.grid()
         display.add_row(rows)
         display.add_row(Text(self._now(), style="dim"))
@@ -137,14 +134,12 @@ class Progress(SearchListener):
         return counted(len(self._usable), "trial") + f" ({n_failed} failed)" * bool(n_failed)
 
     def _quality(self) -> str:
-        best, metric = self._best, self._metric
-        if best is None:
+        if self._best is None or self._metric is None:
             return "no model yet"
-        quality = f"loss {best.loss:.5g}" if metric is None else score_text(metric, metric.score(best.loss))
-        return f"best {quality} ({best.family})"
+        return f"best {score_text(self._metric, self._metric.score(self._best.loss))} ({self._best.family})"
 
     def _left(self) -> str:
-        return "" if self._budget is None else f"{format_duration(max(0.0, self._budget - self._elapsed))} left"
+        return f"{format_duration(max(0.0, self._budget - self._elapsed))} left"
 
     def _now(self) -> str:
         return f"now: {', '.join(self._running)}" if self._running else ""
@@ -173,7 +168,7 @@ class CountProgress:
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
         self._title, self._stream = title, sys.stderr
-        self._is_shown = not quiet and self._stream.isatty()
+        self._is_shown = not quiet and getattr(self._stream, "isatty", bool)()  # None in programs without a console
         self._percent = -1
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import psutil
@@ -26,25 +26,6 @@ MOST_SEED = 2**32 - 1  # what numpy's older generators take
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-z]*)")  # number, unit
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-
-
-class Choices(Protocol):
-    """What a user may choose; the constructors of `windvane.automl` carry these attributes."""
-
-    time_budget: Any
-    metric: Any
-    n_jobs: Any
-    memory_limit: Any
-    policy: Any
-    families: Any
-    ensemble_size: Any
-    n_trials: Any
-    run_dir: Any
-    random_state: Any
-    verbose: Any
-    keep_data: Any
-    portfolio: Any
-    keep_ids: Any
 
 
 @dataclass(frozen=True)
@@ -65,23 +46,22 @@ class Settings:
     keep_ids: bool = False  # whether columns that look like identifiers are learned from
 
     @classmethod
-    def check(cls, choices: Choices) -> Settings:
-        """Check what the user chose."""
-        check_choice("policy", choices.policy, POLICIES)
-        n_trials = choices.n_trials
+    def check(cls, model: Any) -> Settings:
+        """Check the arguments of an estimator's constructor, its attributes of the same names."""
+        check_choice("policy", model.policy, POLICIES)
         return cls(
-            time_budget=parse_seconds(choices.time_budget),
-            n_jobs=resolve_jobs(choices.n_jobs),
-            memory_limit=_resolve_memory(choices.memory_limit),
-            policy=choices.policy,
-            ensemble_size=_whole("ensemble_size", choices.ensemble_size, least=1),
-            n_trials=None if n_trials is None else _whole("n_trials", n_trials, least=1),
-            run_dir=_resolve_path("run_dir", choices.run_dir, "a folder"),
-            seed=_resolve_seed(choices.random_state),
-            verbose=int(choices.verbose) if isinstance(choices.verbose, bool) else _whole("verbose", choices.verbose),
-            keep_data=bool(choices.keep_data),
-            portfolio=_resolve_path("portfolio", choices.portfolio, "a file"),
-            keep_ids=bool(choices.keep_ids),
+            time_budget=parse_seconds(model.time_budget),
+            n_jobs=resolve_jobs(model.n_jobs),
+            memory_limit=_resolve_memory(model.memory_limit),
+            policy=model.policy,
+            ensemble_size=_whole("ensemble_size", model.ensemble_size, least=1),
+            n_trials=None if model.n_trials is None else _whole("n_trials", model.n_trials, least=1),
+            run_dir=_resolve_path("run_dir", model.run_dir, "a folder"),
+            seed=_resolve_seed(model.random_state),
+            verbose=int(model.verbose) if isinstance(model.verbose, bool) else _whole("verbose", model.verbose),
+            keep_data=bool(model.keep_data),
+            portfolio=_resolve_path("portfolio", model.portfolio, "a file"),
+            keep_ids=bool(model.keep_ids),
         )
 
 

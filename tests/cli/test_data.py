@@ -43,6 +43,14 @@ def test_json_is_all_that_is_printed(iris: Path) -> None:
     assert json.loads(out)["rows"] == len(pd.read_csv(iris))
 
 
+def test_codes_are_read_alike_in_both_tables(tmp_path: Path) -> None:
+    pd.DataFrame({"code": ["01", "02", "A1"] * 20, "size": range(60)}).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"code": ["01", "02"] * 20, "size": range(40)}).to_csv(tmp_path / "other.csv", index=False)
+    code, out, _ = run(tmp_path / "t.csv", "--test", tmp_path / "other.csv")
+    assert code == 0
+    assert "Categories of the other rows that do not occur here" not in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

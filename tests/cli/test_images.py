@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,17 @@ def test_images_from_training_to_fine_tuning(pictures: Path, tmp_path: Path, mon
     assert (recipe["fisher_penalty"], recipe["track_fisher"]) == (0.01, True)
     assert (tmp_path / "moved" / "page.html").exists()
     assert json.loads((tmp_path / "moved" / "manifest.json").read_text())["recipe"]["weights"] == str(run)
+
+
+@pytest.mark.alone
+def test_the_time_of_fine_tuning_includes_libraries_and_page(pictures: Path, tmp_path: Path) -> None:
+    model = ("--model", "cct_2_3x2", "--image-size", 8, "--no-flip", "--quiet")
+    assert shell("train", pictures, *model, "--epochs", 1, "--out", tmp_path / "run").exit_code == 0
+    began = time.monotonic()
+    words = ("finetune", pictures, "--weights", tmp_path / "run", "--time", "12s", "--out", tmp_path / "moved")
+    subprocess.run([sys.executable, "-m", "windvane", *map(str, words)], check=True, capture_output=True)
+    assert 9.0 < time.monotonic() - began < 12.0 * 1.05 + 2.0
+    assert (tmp_path / "moved" / "page.html").exists()
 
 
 def test_training_needs_a_directory_and_a_known_recipe(pictures: Path) -> None:

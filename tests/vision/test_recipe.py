@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import fields, replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("fisher_reference", "", "the path of a run, or None"),
     ("precision", "float16", "precision='float16' is not known"),
     ("compile", None, "True or False"),
-    ("seed", 2**32, "a whole number up to 4294967295"),
+    ("seed", 2**32, "a whole number of at least 0 and below 4294967296"),
 ]
 
 
@@ -99,6 +100,12 @@ def test_json_gives_the_same_recipe(rate: float, epochs: float, seed: int, ema: 
         augreg=augreg,
     )
     assert recipe_from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_json_values_are_those_that_a_file_returns() -> None:
+    content = Recipe("resnet18", MappingProxyType({"layers": (1, 1, 1, 1)}), steps=1, mean=(0.4, 0.5, 0.6)).to_json()
+    assert content["model_kwargs"] == {"layers": [1, 1, 1, 1]}
+    assert content == json.loads(json.dumps(content))
 
 
 @pytest.mark.parametrize("content", [None, [], {"steps": 1}, {"model": "resnet18", "stepps": 1}])

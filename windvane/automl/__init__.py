@@ -1,4 +1,4 @@
-"""The estimators: `base` tells the story of one run, `fitted` answers what can be asked after it."""
+"""The estimators: `base` tells the story of one run, `fitted_estimator` answers what can be asked after it."""
 
 from windvane.automl.images import AutoImageClassifier
 from windvane.automl.loading import keep_decision, load

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from windvane.automl.fitted_estimator import FittedEstimator, own_settings
+from windvane.automl.fitted_estimator import FittedEstimator, library_defaults
 from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows
 from windvane.data.series.lags import keep_last, know_rows
@@ -88,7 +88,7 @@ class AutoML(FittedEstimator):
         self.scheduler = scheduler
         self.keep_ids = keep_ids
 
-    @own_settings()
+    @library_defaults()
     def fit(
         self,
         X: Any,
@@ -219,10 +219,9 @@ class AutoML(FittedEstimator):
             for warning in prepared.warnings:
                 warn_user(warning)
             portfolio = self._read_portfolio(prepared, settings)
-            own_metric = not isinstance(self.metric, str)
             with stop_on_signal() as stop:
                 meter = SlowdownMeter()
-                directory = create_run(type(self).__name__, prepared, settings, own_metric)
+                directory = create_run(type(self).__name__, prepared, settings, self._own_metric is not None)
                 with Progress(quiet=settings.verbose == 0) as progress:
                     result = run_search(
                         prepared,
@@ -243,14 +242,14 @@ class AutoML(FittedEstimator):
                     self._score_test(directory, *test, deadline=deadline)
         except BaseException as error:
             if directory is not None:
-                self._leave(directory, error)
+                self._on_error(directory, error)
             raise
         finally:
             pool.close()
             if directory is not None:
                 directory.unlock()
 
-    @own_settings()
+    @library_defaults()
     def resume(
         self,
         time_budget: float | str | None = None,
@@ -308,7 +307,7 @@ class AutoML(FittedEstimator):
             directory.unlock()
         return self
 
-    @own_settings()
+    @library_defaults()
     def refit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
         """Train the ensemble's configurations once on all rows, instead of averaging the models of the folds.
 
@@ -415,7 +414,7 @@ class AutoML(FittedEstimator):
         return before, size_of(directory.root)
 
     def _seconds_to_score(self, prepared: PreparedProblem, settings: Settings, X_test: Any) -> float:
-        """Return the seconds of the budget that are kept back for the score of test rows: of tables it comes after."""
+        """Return the seconds of the budget that the score of test data needs: 0 for tables, scored after it."""
         return 0.0
 
     def _score_test(
@@ -426,11 +425,11 @@ class AutoML(FittedEstimator):
         `deadline` is for images, whose features take long.
         """
         predictor = self._predictor
-        if X_test is not None:
-            found = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
-        elif (kept := read_test_rows(directory.test, predictor)) is not None:
-            found = kept
+        if X_test is None:
+            found = read_test_rows(directory.test, predictor)
         else:
+            found = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
+        if found is None:
             return None
         self._test_score = natural_score(predictor.metric, found.score(predictor.metric))
         try:
@@ -445,7 +444,8 @@ class AutoML(FittedEstimator):
         return found
 
     def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
-        return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio)
+        kind = None if prepared.images is None else "images"
+        return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio, kind)
 
     def _start_workers(self, settings: Settings, dask_client: Any) -> WorkerPool | DaskPool:
         if dask_client is None and self.scheduler is None:
@@ -458,8 +458,8 @@ class AutoML(FittedEstimator):
             return WorkerPool(n_workers, settings.memory_limit)
         return DaskPool.connect(self.scheduler, dask_client, n_jobs=self.n_jobs, memory_limit=self.memory_limit)
 
-    def _leave(self, directory: RunDirectory, error: BaseException) -> None:
-        """Say where a run is that an error ended; without one trial, a temporary one is deleted."""
+    def _on_error(self, directory: RunDirectory, error: BaseException) -> None:
+        """Note on an error where its run is; a temporary directory without a checkpoint is deleted."""
         if any(directory.trials.glob("*/checkpoint_*")):
             error.add_note(
                 f"The run so far is in {str(directory.root)!r}: windvane.load opens it, resume continues it."

@@ -1,4 +1,4 @@
-"""What classifiers can do beside: sets of classes, and decisions."""
+"""What classifiers add: sets of classes, thresholds and calibration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
 from windvane.automl.base import AutoML
-from windvane.automl.fitted_estimator import own_settings
+from windvane.automl.fitted_estimator import library_defaults
+from windvane.data.target import TaskType
 from windvane.errors import InputError, RunError
 from windvane.evaluation.decisions.calibration import Calibration, fit_calibration
 from windvane.evaluation.decisions.thresholds import (
@@ -28,13 +29,13 @@ from windvane.evaluation.predictions import Predictions
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.run.unseen_rows import update_test_score
 
-_NOT_FOR_CLASSES = "predict_interval is for numbers. Allowed for classes: predict_set."
-
 
 class AutoMLClassifier(ClassifierMixin, AutoML):
-    """What the classifiers share beside `AutoML`: from probabilities to labels, and calibration."""
+    """What the classifiers add to `AutoML`: sets of classes, thresholds and calibration."""
 
-    @own_settings()
+    _goal: TaskType = "classification"
+
+    @library_defaults()
     def predict_set(
         self, X: Any, coverage: float = 0.9, *, by_class: bool = False, allow_empty: bool = False
     ) -> NDArray[np.bool_]:
@@ -88,7 +89,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
     @property
     def predict_interval(self) -> NoReturn:
         """Is for numbers; use `predict_set`."""
-        raise AttributeError(_NOT_FOR_CLASSES)
+        raise AttributeError("predict_interval is for numbers. Allowed for classes: predict_set.")
 
     @property
     def threshold_(self) -> Any:
@@ -142,7 +143,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         self._set_decision(ensemble, tuning)
         return self
 
-    @own_settings()
+    @library_defaults()
     def tune_threshold(
         self,
         metric: Any = None,
@@ -233,7 +234,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         self._set_decision(ensemble, tuning)
         return tuning
 
-    @own_settings()
+    @library_defaults()
     def calibrate(
         self, method: str = "auto", *, X: Any = None, y: Any = None, sample_weight: Any = None
     ) -> Calibration:
@@ -285,18 +286,20 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
 
     def _set_decision(self, ensemble: Ensemble, tuning: DecisionTuning | None) -> None:
         """Use an ensemble with another decision or calibration, and have the run directory keep it."""
-        metric = self._predictor.metric
+        earlier, metric = self._predictor.ensemble, self._predictor.metric
         validation = self._out_of_fold(replace(self._predictor, ensemble=ensemble))
         if validation is not None:
             ensemble = replace(ensemble, loss=validation.loss(metric))
-        elif ensemble != self._predictor.ensemble:
-            ensemble = replace(ensemble, loss=float("nan"))  # of the new decision it is not known
-        before = self._predictor.ensemble
-        is_same_score = not metric.of_labels and ensemble.calibration == before.calibration
-        is_same_score &= ensemble.temperature == before.temperature
+        elif ensemble != earlier:
+            ensemble = replace(ensemble, loss=np.nan)  # of the new decision it is not known
         self.predictor_ = replace(self._predictor, ensemble=ensemble)
         self.tuning_ = tuning
-        if not is_same_score:
+        has_same_score = (
+            not metric.of_labels
+            and ensemble.calibration == earlier.calibration
+            and ensemble.temperature == earlier.temperature
+        )
+        if not has_same_score:
             self._test_score = None
         directory = self._run_directory
         if directory is None or self._is_refitted(directory):
@@ -304,7 +307,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         directory.lock()
         try:
             directory.write_ensemble(ensemble, self.curve_, self.constant_, tuning)
-            if not is_same_score:
+            if not has_same_score:
                 self._score_test(directory)
             elif self._test_score is not None:
                 update_test_score(directory.test, ensemble, self._test_score)

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from windvane import persistence
 from windvane.data.files import to_frame
-from windvane.errors import InputError, RunError, unknown_name_error
+from windvane.errors import InputError, RunError, check_choice
 from windvane.evaluation.columns.explanation import Explanation, ShapleySampling, explain
 from windvane.evaluation.columns.importance import feature_importance
 from windvane.evaluation.evaluation import Evaluation, columns_for_segments, evaluate
@@ -42,7 +42,7 @@ from windvane.settings import parse_seconds
 
 
 @contextmanager
-def own_settings() -> Iterator[None]:
+def library_defaults() -> Iterator[None]:
     """Run with the settings that NumPy and scikit-learn come with, whatever the user's session has set.
 
     Worker processes have these; with frames as output (``transform_output``) estimators would not predict the same.
@@ -55,7 +55,7 @@ def own_settings() -> Iterator[None]:
 
 
 class FittedEstimator(BaseEstimator):
-    """Answers from the predictor, the records of its trials and, where it is here, the directory of its run."""
+    """What a model can do once it has a predictor, the records of its trials and perhaps the directory of its run."""
 
     # Of the constructors.
     metric: Any
@@ -69,7 +69,7 @@ class FittedEstimator(BaseEstimator):
     _test_score: float | None = None
     _report_path: Path | None = None  # of the last report
 
-    @own_settings()
+    @library_defaults()
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels or numbers.
 
@@ -89,7 +89,7 @@ class FittedEstimator(BaseEstimator):
             return found.set_index(X.index)
         return found
 
-    @own_settings()
+    @library_defaults()
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Evaluate the ensemble with the run's metric.
 
@@ -109,7 +109,7 @@ class FittedEstimator(BaseEstimator):
         predictions = Predictions.of_test(predictor, X, y, sample_weight, owner=type(self).__name__)
         return natural_score(predictor.metric, predictions.score(predictor.metric))
 
-    @own_settings()
+    @library_defaults()
     def evaluate(
         self,
         X: Any,
@@ -165,7 +165,7 @@ class FittedEstimator(BaseEstimator):
             seed=random_state,
         )
 
-    @own_settings()
+    @library_defaults()
     def leaderboard(self, X_test: Any = None, y_test: Any = None) -> pd.DataFrame:
         """Rank all trials of the run, and a constant prediction.
 
@@ -205,7 +205,7 @@ class FittedEstimator(BaseEstimator):
         """Score of the ensemble on ``X_test``, which chose nothing: an unbiased estimate."""
         check_is_fitted(self, "predictor_")
         if self._test_score is None:
-            raise AttributeError("There is no test_score_: fit was called without X_test and y_test.")
+            raise AttributeError("There is no test_score_: fit had no test rows, or the model has changed since then.")
         return self._test_score
 
     @property
@@ -216,7 +216,7 @@ class FittedEstimator(BaseEstimator):
             raise RunError(f"There are no losses over time. {self._where_the_run_is()}")
         return performance_over_time(self.curve_, metric)
 
-    @own_settings()
+    @library_defaults()
     def feature_importance(
         self,
         X: Any,
@@ -260,8 +260,7 @@ class FittedEstimator(BaseEstimator):
         """
         predictor = self._predictor_of_tables("feature_importance")
         seconds = parse_seconds(time_budget)
-        if method not in ("shuffle", "drop"):
-            raise unknown_name_error("method", method, ("shuffle", "drop"))
+        check_choice("method", method, ("shuffle", "drop"))
         without = None
         if method == "drop":
             problem = self._training_problem("method='drop' trains again")
@@ -280,7 +279,7 @@ class FittedEstimator(BaseEstimator):
                 predict_without=without,
             )
 
-    @own_settings()
+    @library_defaults()
     def explain(
         self, X: Any, *, label: Any = None, background: Any = None, time_budget: float | str = "1m"
     ) -> Explanation:
@@ -326,14 +325,7 @@ class FittedEstimator(BaseEstimator):
                 sampling=ShapleySampling(max_seconds=seconds, on_round=progress.update),
             )
 
-    def _training_problem(self, needed_for: str, advice: str = "") -> Problem:
-        """Read the data that the run learned from; InputError says what they were needed for."""
-        try:
-            return self._read_problem()
-        except RunError as error:
-            raise InputError(f"{needed_for}, but the training data are not here: {error}.{advice}") from error
-
-    @own_settings()
+    @library_defaults()
     def report(self, path: str | Path, X_test: Any = None, y_test: Any = None) -> Path:
         """Write one self-contained page on the run: scores, data, search, errors.
 
@@ -357,12 +349,6 @@ class FittedEstimator(BaseEstimator):
         self._report_path = write_report(self, Path(path), *self._labelled(X_test, y_test))
         return self._report_path
 
-    def _html_repr(self) -> str:
-        """Return what a notebook shows: the settings before the fit, the result after it."""
-        from windvane.report.notebook import estimator_html
-
-        return estimator_html(self)
-
     def save(self, path: str | Path) -> None:
         """Save the predictor and the records of its trials, without data, in a new folder; `windvane.load` opens it.
 
@@ -371,8 +357,7 @@ class FittedEstimator(BaseEstimator):
         path
             Must not exist, or be an empty folder; nothing is overwritten.
         """
-        manifest = {**self._manifest(), "run": self._record().to_json()}
-        persistence.write_predictor(manifest, self._predictor, Path(path))
+        persistence.write_predictor(self._manifest_with_record(), self._predictor, Path(path))
 
     def export(self, folder: str | Path) -> None:
         """Write a folder that predicts without windvane: native model files and a `predictor.py`.
@@ -384,11 +369,9 @@ class FittedEstimator(BaseEstimator):
         """
         from windvane.export.folder import write_folder
 
-        write_folder(
-            {**self._manifest(), "run": self._record().to_json()}, self._predictor_of_tables("export"), Path(folder)
-        )
+        write_folder(self._manifest_with_record(), self._predictor_of_tables("export"), Path(folder))
 
-    @own_settings()
+    @library_defaults()
     def to_onnx(self, path: str | Path) -> Path:
         """Write the ensemble with its preprocessing as one ONNX file, checked against `predict_proba` to 1e-5.
 
@@ -396,8 +379,9 @@ class FittedEstimator(BaseEstimator):
         ----------
         path
             A new file that ends in .onnx. Its inputs are the columns by name, each of shape (n, 1): numbers as double,
-            categories as texts; or X, double of shape (n, p), if training had an array of numbers. Its outputs are
-            ``probabilities`` (n, k) and ``label`` (n,), or ``prediction`` (n,). NaN and the empty text are missing.
+            dates and durations as double in seconds, categories and texts as texts; or X, double of shape (n, p), if
+            training had an array of numbers. Its outputs are ``probabilities`` (n, k) and ``label`` (n,), or
+            ``prediction`` (n,). NaN and the empty text are missing.
 
         Returns
         -------
@@ -407,8 +391,8 @@ class FittedEstimator(BaseEstimator):
         Raises
         ------
         InputError
-            If the table has columns of dates, durations or texts or is sparse, if no member can be expressed, or if
-            onnx and onnxruntime are missing.
+            If the table is sparse, has lags or numbers written as texts, if no member can be expressed, or if onnx and
+            onnxruntime are missing.
 
         Warns
         -----
@@ -426,7 +410,8 @@ class FittedEstimator(BaseEstimator):
         predictor, problem = self._predictor_of_tables("to_onnx"), self._kept_problem()
         rows = None
         if problem is not None:
-            rows = problem.table.take(np.arange(problem.table.n_rows)[:: max(1, problem.table.n_rows // 500)])
+            n_rows = problem.table.n_rows
+            rows = problem.table.take(np.arange(0, n_rows, max(1, n_rows // 500)))
         return export_onnx(predictor, self._select_without, path, rows)
 
     def to_optuna(self, path: str | Path) -> Any:
@@ -463,7 +448,7 @@ class FittedEstimator(BaseEstimator):
             raise RunError(f"There are no trials. {self._where_the_run_is()}")
         return write_study(self.trials_, predictor, self._known_families, Path(path))
 
-    @own_settings()
+    @library_defaults()
     def to_sklearn(self) -> Any:
         """Convert the ensemble to objects of scikit-learn and the boosters' libraries; none is windvane's.
 
@@ -479,15 +464,22 @@ class FittedEstimator(BaseEstimator):
         predictor.check_one_target("to_sklearn")
         return to_sklearn(predictor, self._select_without)
 
+    def _html_repr(self) -> str:
+        """Return what a notebook shows: the settings before the fit, the result after it."""
+        from windvane.report.notebook import estimator_html
+
+        return estimator_html(self)
+
     def _score_trials(self, X_test: Any, y_test: Any) -> dict[int | None, float]:
         """Score every trial, and the constant under None, on rows that the search did not see."""
-        predictor, metric = self._predictor, self._predictor.metric
+        predictor = self._predictor
         test = Predictions.of_test(predictor, X_test, y_test, owner=type(self).__name__)
         known = choose_families(self.families)
         with CountProgress("windvane: trials scored", quiet=self.verbose == 0) as progress:
             scores = score_trials(predictor, self.trials_, self._run_directory, known, test, progress.update)
         if self.constant_ is not None:
-            scores[None] = natural_score(metric, test.constant_score(metric, self.constant_.values))
+            constant = test.constant_score(predictor.metric, self.constant_.values)
+            scores[None] = natural_score(predictor.metric, constant)
         return scores
 
     @property
@@ -503,18 +495,12 @@ class FittedEstimator(BaseEstimator):
         found = select_without(directory, self._predictor, self.ensemble_size, known, families, numbers)
         if found is None or self.tuning_ is None:
             return found
-        # The user's decision holds for any ensemble.
-        decided = replace(
-            found.ensemble,
-            temperature=chosen.temperature,
-            calibration=chosen.calibration,
-            decision_weights=chosen.decision_weights,
-            costs=chosen.costs,
-            label_thresholds=chosen.label_thresholds,
-        )
+        # The user's decision and calibration hold for any ensemble.
+        selected = found.ensemble
+        decided = replace(chosen, members=selected.members, averages_roots=selected.averages_roots)
         found = replace(found, ensemble=decided)
         validation = self._out_of_fold(found)
-        loss = float("nan") if validation is None else validation.loss(found.metric)
+        loss = np.nan if validation is None else validation.loss(found.metric)
         return replace(found, ensemble=replace(decided, loss=loss))
 
     def _is_refitted(self, directory: RunDirectory) -> bool:
@@ -528,6 +514,13 @@ class FittedEstimator(BaseEstimator):
         if problem is None or directory is None:
             return None
         return out_of_fold(predictor, problem, directory, can_predict=False)
+
+    def _training_problem(self, needed_for: str, advice: str = "") -> Problem:
+        """Read the data that the run learned from; InputError says what they were needed for."""
+        try:
+            return self._read_problem()
+        except RunError as error:
+            raise InputError(f"{needed_for}, but the training data are not here: {error}.{advice}") from error
 
     def _kept_problem(self) -> Problem | None:
         """Read the data that the run learned from; None if they are not here."""
@@ -550,7 +543,7 @@ class FittedEstimator(BaseEstimator):
         return directory if is_run else None
 
     def _where_the_run_is(self) -> str:
-        """Say what would have what is missing here."""
+        """Say, for messages, where the data and the trials are that are missing here."""
         if self._policy is not None and self._directory is not None and not self._directory.exists():
             return f"Its directory, {str(self._directory.root)!r}, is gone; call fit again."
         return (
@@ -589,9 +582,9 @@ class FittedEstimator(BaseEstimator):
         return {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **choose_families(self._families_to_search())}
 
     def _to_table(self, X: Any) -> Table:
+        """Return the typed table of rows; images go through `Predictor.predict_images` instead."""
         predictor = self._predictor
-        one = X if predictor.images is not None else predictor.schema.one_row(X)
-        return predictor.table(one, owner=type(self).__name__)
+        return predictor.table(predictor.schema.one_row(X), owner=type(self).__name__)
 
     def _manifest(self) -> dict[str, Any]:
         predictor = self._predictor
@@ -605,6 +598,9 @@ class FittedEstimator(BaseEstimator):
             targets=predictor.targets,
         )
         return manifest if predictor.images is None else {**manifest, "images": predictor.images.to_json()}
+
+    def _manifest_with_record(self) -> dict[str, Any]:
+        return {**self._manifest(), "run": self._record().to_json()}
 
     def _set_predictor(self, predictor: Predictor) -> None:
         self.predictor_ = predictor

@@ -16,15 +16,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.automl.classifier import AutoMLClassifier
-from windvane.automl.fitted_estimator import FittedEstimator, own_settings
+from windvane.automl.fitted_estimator import FittedEstimator, library_defaults
 from windvane.data.images.duplicates import count_copies
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns, no_labels_error
-from windvane.data.target import TaskType
-from windvane.errors import InputError, check_usable, some_of, warn_user
+from windvane.errors import InputError, check_number, some_of, warn_user
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.predictions import Predictions
-from windvane.models import IMAGE_DEFAULT
+from windvane.models import IMAGE_DEFAULT, IMAGE_FAMILIES
+from windvane.models.base import Family
 from windvane.models.image_network import FineTune, check_weights, installed_weights
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
@@ -32,14 +32,14 @@ from windvane.search.problem import PreparedProblem, choose_families
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import open_run
 from windvane.search.search import Callback
-from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 from windvane.settings import Settings, parse_seconds
 
 TEST_SHARE = 0.1  # of the budget, at most, for the score of test images
 TEST_MARGIN = 1.3  # of the time that it is expected to take
-TIMED_IMAGES = (8, 32)  # that are predicted to know how long others take
-# Of the budget, beyond its end: for the score, and for copies of training images among test images; in seconds.
-SCORE_GRACE, COPIES_GRACE, MIN_GRACE = 0.01, 0.03, 1.0
+TIMED_IMAGES = (8, 32)  # predicted first, to know how long the others take
+# Beyond the budget: shares of it for the score, and to look for copies of training images among test images.
+SCORE_GRACE, COPIES_GRACE = 0.01, 0.03
+MIN_SCORE_GRACE, MIN_COPIES_GRACE = 0.5, 1.0  # seconds
 
 
 class AutoImageClassifier(AutoMLClassifier):
@@ -81,7 +81,6 @@ class AutoImageClassifier(AutoMLClassifier):
     array(['daisy', 'tulip'], dtype='<U9')
     """
 
-    _goal: TaskType = "classification"
     _takes_several_targets = False
     scheduler = None  # images are trained on this machine
     keep_ids = True  # features have no identifiers
@@ -119,7 +118,7 @@ class AutoImageClassifier(AutoMLClassifier):
         self.keep_data = keep_data
         self.portfolio = portfolio
 
-    @own_settings()
+    @library_defaults()
     def fit(  # type: ignore[override]  # images instead of a table
         self,
         X: Any,
@@ -168,31 +167,30 @@ class AutoImageClassifier(AutoMLClassifier):
             If no model was trained; says what failed and why.
         """
         started = clock.monotonic()
-        usable = valid is None or (isinstance(valid, int | float) and 0 < valid < 1)
-        check_usable("valid", valid, usable, "a share above 0 and below 1, or None")
+        check_number("valid", valid, above=0, below=1, optional=True)
         if find_spec("timm") is None:
             raise InputError("Images need torch and timm: pip install 'windvane[images]'.")
         weights = self._image_weights()
         options = ImageOptions(y, groups, valid, columns or Columns(), weights, wants_weights=self.weights is None)
         listing, digest = list_training_images(X, options)
+        tests, notes = labelled_tests(listing)
+        for note in notes:
+            warn_user(note)
+        test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else None
         scratch = temporary_folder()
 
         def prepare(settings: Settings) -> PreparedProblem:
-            families = choose_families(self._families_to_search(), IMAGE_DEFAULT)
-            directory = None if settings.run_dir is None else RunDirectory(settings.run_dir)
-            if directory is not None and (directory.data / "task.json").exists() and directory.exists():
-                same = directory.manifest().get("source") == digest
-                if same:
+            families = choose_families(self._families_to_search())
+            if settings.run_dir is not None:
+                directory = RunDirectory(settings.run_dir)
+                has_data = directory.exists() and (directory.data / "task.json").exists()
+                if has_data and directory.manifest().get("source") == digest:
                     return open_run(directory, list(families.values()), self._own_metric)
             metric = "log_loss" if self.metric == "auto" else self.metric
             return prepare_image_problem(
                 listing, digest, options, settings, families, metric=metric, folder=scratch, started=started
             )
 
-        tests, notes = labelled_tests(listing)
-        for note in notes:
-            warn_user(note)
-        test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else None
         try:
             self._fit(prepare, started, callbacks, test=test)
         finally:
@@ -201,7 +199,8 @@ class AutoImageClassifier(AutoMLClassifier):
 
     def _seconds_to_score(self, prepared: PreparedProblem, settings: Settings, X_test: Any) -> float:
         """Return the seconds of the budget that are kept back for the score of test images."""
-        if settings.n_trials is not None or prepared.images is None:
+        assert prepared.images is not None
+        if settings.n_trials is not None:
             return 0.0
         # Opening what reads them takes about as long as these few.
         n_images = len(X_test) + sum(TIMED_IMAGES)
@@ -219,13 +218,13 @@ class AutoImageClassifier(AutoMLClassifier):
             X_test, y_test = self._of_known_classes(X_test, y_test)
             if not X_test:
                 return None
-            grace = max(0.5 * MIN_GRACE, SCORE_GRACE * parse_seconds(self.time_budget))
+            grace = max(MIN_SCORE_GRACE, SCORE_GRACE * parse_seconds(self.time_budget))
             n_images, rows = len(X_test), self._test_images_in_time(X_test, deadline + grace)
             X_test, y_test = [X_test[i] for i in rows], [y_test[i] for i in rows]
             if len(rows) < n_images:
                 warn_user(
                     f"The time carries a test score of {len(rows):,} of {n_images:,} test images, drawn at random; "
-                    "score() and evaluate() take all of them.",
+                    "score() and evaluate() take all of them."
                 )
         found = super()._score_test(directory, X_test, y_test)
         if X_test is None or found is None or found.table.images is None:
@@ -233,15 +232,13 @@ class AutoImageClassifier(AutoMLClassifier):
         problem = self._kept_problem()
         if problem is None or problem.table.images is None:
             return found
-        late = deadline + max(MIN_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
-        n_copies = count_copies(found.table.images.each(), problem.table.images.each(), late)
+        grace = max(MIN_COPIES_GRACE, COPIES_GRACE * parse_seconds(self.time_budget))
+        n_copies = count_copies(found.table.images.each(), problem.table.images.each(), deadline + grace)
         if n_copies is None:
-            warn_user(
-                "The time did not suffice to find out whether test images look like training images.",
-            )
+            warn_user("The time did not suffice to find out whether test images look like training images.")
         elif n_copies:
             warn_user(
-                f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good.",
+                f"{n_copies:,} of {len(found):,} test images look like training images: the test score is too good."
             )
         return found
 
@@ -292,7 +289,7 @@ class AutoImageClassifier(AutoMLClassifier):
         assert predictor.classes is not None
         return np.asarray(predictor.classes[predictor.decide(self.predict_proba(X))])
 
-    @own_settings()
+    @library_defaults()
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.
 
@@ -324,9 +321,8 @@ class AutoImageClassifier(AutoMLClassifier):
         float
             Higher is better; errors such as log loss are negative, as in scikit-learn.
         """
-        return FittedEstimator.score(
-            self, *self._labelled(X, y), sample_weight
-        )  # super() would be the mixin, with the accuracy
+        images, labels = self._labelled(X, y)
+        return FittedEstimator.score(self, images, labels, sample_weight)  # super() has the accuracy, of the mixin
 
     def evaluate(
         self,
@@ -377,7 +373,7 @@ class AutoImageClassifier(AutoMLClassifier):
             raise no_labels_error(listing)
         return listing.items, listing.labels
 
-    @own_settings()
+    @library_defaults()
     def to_torch(self) -> Any:
         """Convert the ensemble to one network with its preprocessing.
 
@@ -392,7 +388,7 @@ class AutoImageClassifier(AutoMLClassifier):
 
         return image_ensemble(self._predictor, self._select_without)[0]
 
-    @own_settings()
+    @library_defaults()
     def export(self, folder: str | Path) -> None:
         """Write a folder that predicts without windvane and torch: ONNX, torch.export and a `predictor.py`.
 
@@ -435,23 +431,16 @@ class AutoImageClassifier(AutoMLClassifier):
         probabilities = self.predict_proba(X)
         names = pd.DataFrame({"name": predictor.images.listing(X).names})
         if proba:
-            labels = [str(label) for label in predictor.classes.tolist()]
-            return names.join(pd.DataFrame(probabilities, columns=labels))
+            return names.join(pd.DataFrame(probabilities, columns=predictor.class_names))
         chosen = predictor.decide(probabilities)
-        prediction = predictor.classes[chosen]
-        return names.assign(prediction=prediction, probability=probabilities[np.arange(len(chosen)), chosen])
+        return names.assign(
+            prediction=predictor.classes[chosen], probability=probabilities[np.arange(len(chosen)), chosen]
+        )
 
     def _image_weights(self) -> tuple[str, ...]:
-        if self.weights is None:
-            return installed_weights()
-        return check_weights(self.weights)
+        return installed_weights() if self.weights is None else check_weights(self.weights)
 
-    def _families_to_search(self) -> Any:
-        if isinstance(self.families, str):
-            chosen: list[Any] = [self.families]
-        else:
-            chosen = list(IMAGE_DEFAULT if self.families is None else self.families)
-        return [FineTune(self._image_weights()) if family == FineTune.name else family for family in chosen]
-
-    def _read_portfolio(self, prepared: PreparedProblem, settings: Settings) -> list[PortfolioEntry]:
-        return read_portfolio(prepared.problem.task, prepared.families, settings.portfolio, kind="images")
+    def _families_to_search(self) -> list[Family]:
+        chosen = choose_families(self.families, IMAGE_DEFAULT).values()
+        without_weights = IMAGE_FAMILIES[FineTune.name]
+        return [FineTune(self._image_weights()) if family is without_weights else family for family in chosen]

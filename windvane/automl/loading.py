@@ -10,12 +10,18 @@ from windvane import persistence
 from windvane.automl.images import AutoImageClassifier
 from windvane.automl.tables import AutoClassifier, AutoRegressor
 from windvane.errors import RunError, WindvaneError, warn_user
+from windvane.models import FAMILIES
 from windvane.runtime.serialization import DAMAGE
 from windvane.search.problem import choose_families
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import read_result
 from windvane.settings import resolve_jobs
+
+AutoEstimator = AutoClassifier | AutoRegressor | AutoImageClassifier
+_ESTIMATORS: dict[str, type[AutoEstimator]] = {
+    estimator.__name__: estimator for estimator in (AutoClassifier, AutoRegressor, AutoImageClassifier)
+}
 
 
 def load(
@@ -66,18 +72,15 @@ def load(
         raise RunError(f"{str(folder)!r} is damaged: {error!r}") from error
 
 
-def _load(
-    folder: Path, metric: Any, families: Sequence[Any] | None, n_jobs: int | None
-) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
+def _load(folder: Path, metric: Any, families: Sequence[Any] | None, n_jobs: int | None) -> AutoEstimator:
     manifest = persistence.read_manifest(folder / "manifest.json")
-    kinds: dict[str, type[AutoClassifier] | type[AutoRegressor] | type[AutoImageClassifier]]
-    kinds = {kind.__name__: kind for kind in (AutoClassifier, AutoRegressor, AutoImageClassifier)}
-    if manifest.get("estimator") not in kinds:
+    if manifest.get("estimator") not in _ESTIMATORS:
         raise RunError(f"{str(folder)!r} is damaged: its manifest names no estimator of windvane.")
     is_run = manifest.get("kind") == "run"
-    model = kinds[manifest["estimator"]](
+    searched = [name for name in manifest.get("families", ()) if name in FAMILIES]  # the user's own must be passed
+    model = _ESTIMATORS[manifest["estimator"]](
         metric=metric if metric is not None else "auto" if manifest.get("own_metric") else manifest.get("metric"),
-        families=families if families is not None else manifest.get("families"),
+        families=families if families is not None else searched or None,
         n_jobs=n_jobs,
         run_dir=folder if is_run else None,
     )
@@ -91,12 +94,12 @@ def _load(
     if manifest.get("own_metric") and metric is None:
         warn_user(
             f"The metric {manifest['metric']!r} was the user's own, and no file can hold it: score() is that of "
-            f"{model.predictor_.metric.name!r} now. load(path, metric=...) brings it.",
+            f"{model.predictor_.metric.name!r} now. load(path, metric=...) brings it."
         )
     return model
 
 
-def keep_decision(model: AutoClassifier | AutoRegressor | AutoImageClassifier, folder: Path) -> None:
+def keep_decision(model: AutoEstimator, folder: Path) -> None:
     """Write the decision and calibration of a loaded model into its folder; a run directory has them already."""
     if persistence.read_manifest(folder / "manifest.json").get("kind") != "run":
         persistence.update_ensemble(folder, model.predictor_.ensemble, model._record().to_json())

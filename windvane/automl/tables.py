@@ -12,7 +12,7 @@ from sklearn.base import RegressorMixin
 
 from windvane.automl.base import AutoML
 from windvane.automl.classifier import AutoMLClassifier
-from windvane.automl.fitted_estimator import FittedEstimator, own_settings
+from windvane.automl.fitted_estimator import FittedEstimator, library_defaults
 from windvane.data.target import TaskType
 
 
@@ -87,7 +87,6 @@ class AutoClassifier(AutoMLClassifier):
     array([0, 0, 0])
     """
 
-    _goal: TaskType = "classification"
     score = FittedEstimator.score  # with the run's metric; the mixin has the accuracy
 
     def __init__(
@@ -129,7 +128,7 @@ class AutoClassifier(AutoMLClassifier):
         )
         self.positive_class = positive_class
 
-    @own_settings()
+    @library_defaults()
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict probabilities.
 
@@ -158,7 +157,7 @@ class AutoRegressor(RegressorMixin, AutoML):
     _goal: TaskType = "regression"
     score = FittedEstimator.score  # with the run's metric; the mixin has R2
 
-    @own_settings()
+    @library_defaults()
     def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
         """Predict intervals that hold the target of a new row with a wanted probability.
 

@@ -18,7 +18,7 @@ from windvane.cli.common import Commands
 from windvane.cli.examples import examples_text
 
 # Objects between two garbage collections: importing the libraries makes some hundred thousand, and no garbage.
-IMPORTED = 50_000
+GC_THRESHOLD = 50_000
 
 app = typer.Typer(
     cls=Commands,
@@ -50,6 +50,6 @@ def options(
 
 
 def main() -> None:
-    gc.set_threshold(IMPORTED)
+    gc.set_threshold(GC_THRESHOLD)
     warnings.formatwarning = lambda message, *_: f"windvane: warning: {message}\n"
     app(prog_name="windvane")

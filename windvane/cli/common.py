@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     import pandas as pd
 
-    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+    from windvane.automl.loading import AutoEstimator
 
 # Renamed commands and options of image runs that people may still type.
 RENAMED = {"transfer": "finetune", "--rate": "--learning-rate", "--batch": "--batch-size", "--size": "--image-size"}
@@ -80,19 +80,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, als
 
 
 class Commands(TyperGroup):
-    """Accepts the old names of commands and options, with one line that names the new one.
-
-    A command line that cannot be parsed is an error as JSON, too, where it asks for JSON.
-    """
+    """Reports the errors of all commands, and accepts old names of commands and options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take --traceback wherever it stands."""
         ctx.meta[JSON] = JSON in args
-        with _usage_errors(ctx):
+        with _report_errors(as_json=ctx.meta[JSON]):
             return list(super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK]))
 
     def invoke(self, ctx: Any) -> Any:
-        with _usage_errors(ctx):
+        with _report_errors(as_json=ctx.meta[JSON]):
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -111,22 +108,11 @@ def _new_name(word: str) -> str:
 
 
 @contextmanager
-def _usage_errors(ctx: Any) -> Iterator[None]:
-    """Print what is wrong with a command line as JSON where it asks for JSON; else click prints it."""
-    try:
-        yield
-    except _UsageError as error:
-        if not ctx.meta[JSON]:
-            raise
-        print_error("UsageError", error.format_message(), as_json=True)  # type: ignore[attr-defined]
-        raise typer.Exit(2) from error
-
-
-@contextmanager
-def report_errors(*, as_json: bool) -> Iterator[None]:
+def _report_errors(*, as_json: bool) -> Iterator[None]:
     """Print an error as one message and exit with code 2: of windvane, of files, of memory, of texts.
 
-    SIGTERM exits with code 143, after temporary files are removed.
+    What is wrong with a command line is printed here as JSON, else by click. SIGTERM exits with code 143, after
+    temporary files are removed.
     """
     from windvane.errors import WindvaneError
     from windvane.runtime.program import describe_error
@@ -134,6 +120,11 @@ def report_errors(*, as_json: bool) -> Iterator[None]:
     try:
         with _exit_on_sigterm():
             yield
+    except _UsageError as error:
+        if not as_json:
+            raise
+        print_error("UsageError", error.format_message(), as_json=True)  # type: ignore[attr-defined]
+        raise typer.Exit(2) from error
     except BrokenPipeError:  # the reader of the output has ended
         raise
     except (WindvaneError, OSError, MemoryError, UnicodeError, RecursionError) as error:
@@ -191,7 +182,7 @@ def _to_json(value: Any) -> Any:
     return plain_value(value)
 
 
-def open_model(run: Path, *, quiet: bool) -> AutoClassifier | AutoRegressor | AutoImageClassifier:
+def open_model(run: Path, *, quiet: bool) -> AutoEstimator:
     from windvane import load
 
     model = load(run)
@@ -219,10 +210,7 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def read_labelled(
-    model: AutoClassifier | AutoRegressor | AutoImageClassifier,
-    data: Path | None,
-    target: list[str] | None,
-    weight: str | None = None,
+    model: AutoEstimator, data: Path | None, target: list[str] | None, weight: str | None = None
 ) -> tuple[Any, Any, Any]:
     """Read rows with their target and weights as `evaluate` takes them; of images the source, without data None."""
     from windvane import AutoImageClassifier
@@ -247,6 +235,15 @@ def read_labelled(
     X, y = take_target(X, target)
     X, columns = take_columns(X, {"--weight": weight})
     return X, y, columns.get("--weight")
+
+
+def read_like(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Read a table in which a column is read as text where it is one in another table: 01 stays 01."""
+    import pandas as pd
+
+    from windvane.data.files import read_frame
+
+    return read_frame(file, [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)])
 
 
 def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:

@@ -14,9 +14,9 @@ from windvane.cli.common import (
     Quiet,
     Task,
     Types,
-    print_json,
+    print_result,
+    read_like,
     read_pairs,
-    report_errors,
     take_columns,
 )
 
@@ -42,29 +42,25 @@ def describe(
     Types of columns, missing values, the target, columns that reveal it, duplicates, identifiers, what is left out, and
     how another table differs.
     """
-    with report_errors(as_json=as_json):
-        from windvane import describe as describe_table
-        from windvane.data.files import read_frame
-        from windvane.pages.html_builder import check_path
+    from windvane import describe as describe_table
+    from windvane.data.files import read_frame
+    from windvane.pages.html_builder import check_path
 
-        if out is not None:
-            check_path(out)
-        X, columns = take_columns(read_frame(table), {"--target": target})
-        other = None if test is None else read_frame(test)
-        if other is not None and target in other.columns:
-            other = other.drop(columns=[target])
-        found = describe_table(
-            X,
-            columns.get("--target"),
-            other,
-            task=task,
-            ignore=ignore,
-            id_columns=id_column,
-            column_types=read_pairs("--type", types) or None,
-            date_formats=read_pairs("--date-format", date_formats) or None,
-        )
-        page = {} if out is None else {"page": found.write_html(out)}
-        if as_json:
-            print_json({**found.to_json(), **page})
-        else:
-            typer.echo("\n".join(map(str, [found, *page.values()])))
+    if out is not None:
+        check_path(out)
+    X, columns = take_columns(read_frame(table), {"--target": target})
+    other = None if test is None else read_like(test, X)
+    if other is not None and target in other.columns:
+        other = other.drop(columns=[target])
+    found = describe_table(
+        X,
+        columns.get("--target"),
+        other,
+        task=task,
+        ignore=ignore,
+        id_columns=id_column,
+        column_types=read_pairs("--type", types) or None,
+        date_formats=read_pairs("--date-format", date_formats) or None,
+    )
+    page = {} if out is None else {"page": found.write_html(out)}
+    print_result({**found.to_json(), **page}, "\n".join(map(str, [found, *page.values()])), as_json=as_json)

@@ -16,11 +16,9 @@ from windvane.cli.common import (
     Target,
     open_model,
     parse_time,
-    print_json,
     print_result,
     read_labelled,
     read_pairs,
-    report_errors,
 )
 
 if TYPE_CHECKING:
@@ -46,21 +44,17 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Print how well a model predicts rows with a known target."""
-    with report_errors(as_json=as_json):
-        from windvane.pages.html_builder import check_path
+    from windvane.pages.html_builder import check_path
 
-        if out is not None:
-            check_path(out)
-        model: Any = open_model(run, quiet=quiet)
-        X, y, sample_weight = read_labelled(model, table, target, weight)
-        found = model.evaluate(X, y, by=by, sample_weight=sample_weight, metrics=metric)
-        page = None if out is None else found.report(out)
-        if as_json:
-            print_json({**found.to_dict(), **({} if page is None else {"page": page})})
-            return
-        typer.echo(found)
-        if page is not None and not quiet:
-            typer.echo(f"page: {page}", err=True)
+    if out is not None:
+        check_path(out)
+    model: Any = open_model(run, quiet=quiet)
+    X, y, sample_weight = read_labelled(model, table, target, weight)
+    found = model.evaluate(X, y, by=by, sample_weight=sample_weight, metrics=metric)
+    page = {} if out is None else {"page": found.report(out)}
+    print_result({**found.to_dict(), **page}, found, as_json=as_json)
+    if page and not (as_json or quiet):
+        typer.echo(f"page: {page['page']}", err=True)
 
 
 def importance(
@@ -84,26 +78,25 @@ def importance(
     quiet: Quiet = False,
 ) -> None:
     """Print how much the score drops when a column, or a group of columns, is shuffled or left out."""
-    with report_errors(as_json=as_json):
-        from windvane.errors import InputError, check_integer
-        from windvane.evaluation.evaluation import records
+    from windvane.errors import InputError, check_integer
+    from windvane.evaluation.evaluation import records
 
-        if group and correlated:
-            raise InputError("--group and --correlated do not go together. Allowed: one of them.")
-        check_integer("--repeats", repeats)
-        groups = {name: columns.split(",") for name, columns in read_pairs("--group", group).items()}
-        model: Any = open_model(run, quiet=quiet)
-        X, y, _ = read_labelled(model, table, target)
-        found = model.feature_importance(
-            X,
-            y,
-            n_repeats=repeats,
-            time_budget=parse_time(time),
-            groups="correlated" if correlated else groups or None,
-            method="drop" if drop else "shuffle",
-        )
-        record = {"metric": model.predictor_.metric.name, "columns": records(found.reset_index())}
-        print_result(record, found.to_string(float_format=lambda value: f"{value:.5g}"), as_json=as_json)
+    if group and correlated:
+        raise InputError("--group and --correlated do not go together. Allowed: one of them.")
+    check_integer("--repeats", repeats)
+    groups = {name: columns.split(",") for name, columns in read_pairs("--group", group).items()}
+    model: Any = open_model(run, quiet=quiet)
+    X, y, _ = read_labelled(model, table, target)
+    found = model.feature_importance(
+        X,
+        y,
+        n_repeats=repeats,
+        time_budget=parse_time(time),
+        groups="correlated" if correlated else groups or None,
+        method="drop" if drop else "shuffle",
+    )
+    record = {"metric": model.predictor_.metric.name, "columns": records(found.reset_index())}
+    print_result(record, found.to_string(float_format=lambda value: f"{value:.5g}"), as_json=as_json)
 
 
 def threshold(
@@ -127,39 +120,30 @@ def threshold(
 
     Of several labels each has its own. Without an option it prints the threshold in force.
     """
-    with report_errors(as_json=as_json):
-        from windvane.automl import keep_decision
-        from windvane.errors import InputError
-        from windvane.evaluation.decisions.thresholds import threshold_texts
+    from windvane.automl import keep_decision
+    from windvane.errors import InputError
 
-        goals = {"--metric": metric, "--precision": precision, "--recall": recall, "--cost": cost, "--value": value}
-        given = [option for option, one in goals.items() if one is not None] + ["--reset"] * reset
-        if len(given) > 1:
-            raise InputError(f"{' and '.join(given)} exclude each other.")
-        if data is not None and (not given or reset or value is not None):
-            raise InputError("--data needs a goal. Allowed: --metric, --precision, --recall or --cost beside it.")
-        model = _load_classifier(run, "threshold", quiet)
-        if reset or value is not None:
-            model.set_threshold(value)
-        elif given:
-            if cost is not None:
-                model.predictor_.check_one_target("--cost")
-            X, y, _ = read_labelled(model, data, target)
-            costs = None if cost is None else _parse_costs(cost, model.classes_.tolist())
-            model.tune_threshold(metric, precision=precision, recall=recall, costs=costs, X=X, y=y)
-        if given:
-            keep_decision(model, run)
-        tuning = model.tuning_ if given else None
-        if as_json:
-            print_json({"threshold": model.threshold_} if tuning is None else tuning.to_json())
-        elif tuning is not None and tuning.n_rows:
-            typer.echo(tuning)
-        elif isinstance(model.threshold_, dict):
-            typer.echo(f"each label is predicted above its probability: {threshold_texts(model.threshold_)}")
-        elif model.threshold_ is not None:
-            typer.echo(f"{model.positive_class_} is predicted above {model.threshold_:.4g}")
-        else:
-            typer.echo("the most probable class is predicted" if reset else _rule(model))
+    goals = {"--metric": metric, "--precision": precision, "--recall": recall, "--cost": cost, "--value": value}
+    given = [option for option, one in goals.items() if one is not None] + ["--reset"] * reset
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} exclude each other.")
+    if data is not None and (not given or reset or value is not None):
+        raise InputError("--data needs a goal. Allowed: --metric, --precision, --recall or --cost beside it.")
+    model = _load_classifier(run, "threshold", quiet)
+    if reset or value is not None:
+        model.set_threshold(value)
+    elif given:
+        if cost is not None:
+            model.predictor_.check_one_target("--cost")
+        X, y, _ = read_labelled(model, data, target)
+        costs = None if cost is None else _parse_costs(cost, model.classes_.tolist())
+        model.tune_threshold(metric, precision=precision, recall=recall, costs=costs, X=X, y=y)
+    if given:
+        keep_decision(model, run)
+    tuning = model.tuning_ if given else None
+    record = {"threshold": model.threshold_} if tuning is None else tuning.to_json()
+    text = tuning if tuning is not None and tuning.n_rows else _describe_decision(model)
+    print_result(record, text, as_json=as_json)
 
 
 def calibrate(
@@ -172,14 +156,14 @@ def calibrate(
     quiet: Quiet = False,
 ) -> None:
     """Make the probabilities of a model agree with frequencies, and keep that with the model."""
-    with report_errors(as_json=as_json):
-        from windvane.automl import keep_decision
+    from windvane.automl import keep_decision
 
-        model = _load_classifier(run, "calibrate", quiet)
-        X, y, _ = read_labelled(model, data, target)
-        found = model.calibrate(method, X=X, y=y)
-        keep_decision(model, run)
-        print_result(asdict(found), found, as_json=as_json)
+    model = _load_classifier(run, "calibrate", quiet)
+    model.predictor_.check_one_target("calibrate")
+    X, y, _ = read_labelled(model, data, target)
+    found = model.calibrate(method, X=X, y=y)
+    keep_decision(model, run)
+    print_result(asdict(found), found, as_json=as_json)
 
 
 def _load_classifier(run: Path, command: str, quiet: bool) -> AutoClassifier | AutoImageClassifier:
@@ -189,13 +173,18 @@ def _load_classifier(run: Path, command: str, quiet: bool) -> AutoClassifier | A
     model = open_model(run, quiet=quiet)
     if isinstance(model, AutoRegressor):
         raise InputError(f"{command} is for classes, but {str(run)!r} predicts a number.")
-    if command != "threshold":
-        model.predictor_.check_one_target(command)
     return model
 
 
-def _rule(model: AutoClassifier | AutoImageClassifier) -> str:
-    ensemble = model.predictor_.ensemble
+def _describe_decision(model: AutoClassifier | AutoImageClassifier) -> str:
+    """Say how labels follow from probabilities."""
+    from windvane.evaluation.decisions.thresholds import threshold_texts
+
+    threshold, ensemble = model.threshold_, model.predictor_.ensemble
+    if isinstance(threshold, dict):
+        return f"each label is predicted above its probability: {threshold_texts(threshold)}"
+    if threshold is not None:
+        return f"{model.positive_class_} is predicted above {threshold:.4g}"
     if ensemble.costs is not None:
         return "the class with the least expected cost is predicted"
     if ensemble.decision_weights is not None:

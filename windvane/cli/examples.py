@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-Examples = tuple[tuple[str, str], ...]
-
-EXAMPLES: Mapping[str, Examples] = {
+EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "describe": (
         ("Look at a table before anything is learned", "windvane describe customers.csv --target churn"),
         (

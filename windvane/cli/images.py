@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Device, Quiet, parse_time, print_error, print_json, print_result, report_errors
+from windvane.cli.common import AsJson, Device, Quiet, parse_time, print_error, print_json, print_result
 
 if TYPE_CHECKING:
     from windvane.data.images import ImageSplits
@@ -53,7 +54,8 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network on images: a folder with a folder for each class, or a table of them."""
-    with report_errors(as_json=as_json), _interruptible(as_json):
+    started = monotonic()
+    with _interruptible(as_json):
         from windvane import vision
         from windvane.data.images import read_images
         from windvane.errors import InputError
@@ -79,12 +81,12 @@ def train(
                 # The advice rests on a measured speed, which differs from one call to the next.
                 advised = ("augreg", "dropout", "drop_path", "weight_decay")
                 chosen = replace(chosen, **{name: getattr(earlier, name) for name in advised})
-        if advise and as_json:
-            recipe_advised, advice = vision.apply_advice(chosen, data.train, device=device)
-            print_json({"recipe": recipe_advised.to_json(), "advice": asdict(advice)})
-            return
         if advise:
-            typer.echo(vision.format_advice(chosen, data.train, device=device))
+            if as_json:
+                recipe_advised, advice = vision.apply_advice(chosen, data.train, device=device)
+                print_json({"recipe": recipe_advised.to_json(), "advice": asdict(advice)})
+            else:
+                typer.echo(vision.format_advice(chosen, data.train, device=device))
             return
         asked = {
             "eval_crop": crop,
@@ -96,7 +98,9 @@ def train(
         chosen = replace(chosen, **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
         if out is None:
             raise InputError("--out is missing: the directory of the run.")
-        trained = vision.train(chosen, data, out=out, resume=resume, device=device, quiet=quiet)
+        trained = vision.train(
+            chosen, data, out=out, resume=resume, device=device, quiet=quiet, started=started, reported=True
+        )
         _print_result(trained, data, as_json)
 
 
@@ -118,7 +122,8 @@ def finetune(
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune pre-trained weights on images."""
-    with report_errors(as_json=as_json), _interruptible(as_json):
+    started = monotonic()
+    with _interruptible(as_json):
         from windvane import vision
         from windvane.data.images import read_images
 
@@ -131,7 +136,7 @@ def finetune(
                 typer.echo(f"windvane: fine-tuning {chosen}, {selection.reason}", err=True)
         recipe = vision.finetune_recipe(chosen, model=model, image_size=image_size, time_budget=budget, seed=seed)
         data, run = read_images(images), vision.train if budget is None else vision.finetune_timed
-        trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet)
+        trained = run(recipe, data, out=out, resume=resume, device=device, quiet=quiet, started=started, reported=True)
         _print_result(trained, data, as_json)
 
 
@@ -153,17 +158,16 @@ def inspect(
     quiet: Quiet = False,
 ) -> None:
     """Inspect one or two networks on a folder of images, and write one page."""
-    with report_errors(as_json=as_json):
-        from windvane.errors import InputError
-        from windvane.inspect.report.inspection import InspectionSettings, write_inspection_page
+    from windvane.errors import InputError
+    from windvane.inspect.report.inspection import InspectionSettings, write_inspection_page
 
-        *second, folder = others
-        if len(second) > 1:
-            raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
-        chosen = tuple(layers) if layers else "*"
-        settings = InspectionSettings(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
-        page = write_inspection_page([model, *second], folder, out, settings)
-        print_result({"page": page}, page, as_json=as_json)
+    *second, folder = others
+    if len(second) > 1:
+        raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
+    chosen = tuple(layers) if layers else "*"
+    settings = InspectionSettings(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
+    page = write_inspection_page([model, *second], folder, out, settings)
+    print_result({"page": page}, page, as_json=as_json)
 
 
 def let_threads_sleep() -> None:
@@ -176,12 +180,15 @@ def _print_result(trained: TrainingResult, data: ImageSplits, as_json: bool) -> 
     from windvane import vision
 
     page = vision.write_report(trained, data)
-    if as_json:
-        scores = {"epoch": trained.best.epoch, "validation_accuracy": trained.best.valid_accuracy}
-        scores["validation_loss"] = trained.best.valid_loss
-        print_json({"run": trained.folder, "page": page, **scores, "seconds": trained.seconds})
-    else:
-        typer.echo(f"page: {page}\n{vision.format_result(trained)}")
+    record = {
+        "run": trained.folder,
+        "page": page,
+        "epoch": trained.best.epoch,
+        "validation_accuracy": trained.best.valid_accuracy,
+        "validation_loss": trained.best.valid_loss,
+        "seconds": trained.seconds,
+    }
+    print_result(record, f"page: {page}\n{vision.format_result(trained)}", as_json=as_json)
 
 
 @contextmanager

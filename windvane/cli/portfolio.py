@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Quiet, parse_time, print_json, print_result, report_errors
+from windvane.cli.common import AsJson, Quiet, parse_time, print_result
 from windvane.cli.examples import examples_text
 
 app = typer.Typer(no_args_is_help=True, help="Learn which configurations to evaluate first, from tables of your own.")
@@ -26,20 +26,19 @@ def collect_results(
     quiet: Quiet = False,
 ) -> None:
     """Evaluate many configurations on every table; `windvane portfolio build` learns from the results."""
-    with report_errors(as_json=as_json):
-        from time import monotonic
+    from time import monotonic
 
-        from windvane.metalearning.collect import GUESSES, CollectSettings, collect
-        from windvane.metalearning.learn import find_tables
-        from windvane.settings import resolve_jobs
+    from windvane.metalearning.collect import GUESSES, CollectSettings, collect
+    from windvane.metalearning.learn import find_tables
+    from windvane.settings import resolve_jobs
 
-        until = monotonic() + parse_time(time)
-        sources = find_tables(tables, target, max_rows)
-        settings = CollectSettings(cache=_predictions_folder(out))
-        added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), deadline=until, quiet=quiet)
-        record = {"file": out, "added": added, "configurations": len(GUESSES), "tables": len(sources)}
-        text = f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}"
-        print_result(record, text, as_json=as_json)
+    until = monotonic() + parse_time(time)
+    sources = find_tables(tables, target, max_rows)
+    settings = CollectSettings(cache=_predictions_folder(out))
+    added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), deadline=until, quiet=quiet)
+    record = {"file": out, "added": added, "configurations": len(GUESSES), "tables": len(sources)}
+    text = f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}"
+    print_result(record, text, as_json=as_json)
 
 
 @app.command("build", epilog=examples_text("portfolio build"))
@@ -51,26 +50,21 @@ def build_portfolio(
     quiet: Quiet = False,
 ) -> None:
     """Order configurations so that the ensemble is as good as possible at any time."""
-    with report_errors(as_json=as_json):
-        from windvane.metalearning.build_portfolio import BuildPlan
-        from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio
-        from windvane.metalearning.replay import read_replays
-        from windvane.search.strategy.portfolio import write_portfolio
+    from windvane.metalearning.build_portfolio import BuildPlan
+    from windvane.metalearning.learn import complete_tables, entries_of, learn_portfolio
+    from windvane.metalearning.replay import read_replays
+    from windvane.search.strategy.portfolio import write_portfolio
 
-        tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
-        learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan())
-        write_portfolio(out, learned.cases, learned.made)
-        if as_json:
-            cases = [
-                {"tasks": case.kinds, "max_rows": case.max_rows, "configurations": len(case.entries)}
-                for case in learned.cases
-            ]
-            print_json({"portfolio": out, "made": learned.made, "cases": cases})
-            return
-        for case in learned.cases:
-            rows = "" if case.max_rows is None else f", up to {case.max_rows:,} rows"
-            typer.echo(f"{' and '.join(case.kinds)}{rows}: {len(case.entries)} configurations")
-        typer.echo(f"{out}: {learned.made}")
+    tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
+    learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan())
+    write_portfolio(out, learned.cases, learned.made)
+    cases, lines = [], []
+    for case in learned.cases:
+        cases.append({"tasks": case.kinds, "max_rows": case.max_rows, "configurations": len(case.entries)})
+        rows = "" if case.max_rows is None else f", up to {case.max_rows:,} rows"
+        lines.append(f"{' and '.join(case.kinds)}{rows}: {len(case.entries)} configurations")
+    record = {"portfolio": out, "made": learned.made, "cases": cases}
+    print_result(record, "\n".join([*lines, f"{out}: {learned.made}"]), as_json=as_json)
 
 
 def _predictions_folder(cells: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Quiet, print_json, report_errors
+from windvane.cli.common import AsJson, Quiet, print_json
 
 
 def serve(
@@ -26,23 +26,22 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Show runs in a browser while they search, and predict from a form or by JSON, until Ctrl-C."""
-    with report_errors(as_json=as_json):
-        from importlib.util import find_spec
+    from importlib.util import find_spec
 
-        from windvane.errors import InputError
+    from windvane.errors import InputError
 
-        if find_spec("starlette") is None or find_spec("uvicorn") is None:
-            raise InputError("windvane serve needs starlette and uvicorn: pip install windvane[serve]")
-        from windvane.serve import server
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise InputError("windvane serve needs starlette and uvicorn: pip install windvane[serve]")
+    from windvane.serve import server
 
-        def ready(url: str) -> None:
-            if as_json:
-                print_json({"url": url})
-            elif not quiet:
-                typer.echo(url)
-            if open_browser:
-                import webbrowser
+    def ready(url: str) -> None:
+        if as_json:
+            print_json({"url": url})
+        elif not quiet:
+            typer.echo(url)
+        if open_browser:
+            import webbrowser
 
-                webbrowser.open(url)
+            webbrowser.open(url)
 
-        server.serve(run, host=host, port=port, token=token, ready=ready)
+    server.serve(run, host=host, port=port, token=token, ready=ready)

@@ -27,8 +27,8 @@ from windvane.cli.common import (
     print_json,
     print_result,
     read_labelled,
+    read_like,
     read_pairs,
-    report_errors,
     take_columns,
     take_target,
 )
@@ -36,14 +36,12 @@ from windvane.cli.common import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+    from windvane.automl.loading import AutoEstimator
     from windvane.data.series.lags import Lags
     from windvane.data.series.time_split import TimeSplit
     from windvane.evaluation.metrics import Metric
 
 LEADERBOARD_ROWS = 10  # printed after a search
-TASKS = ("classification", "regression")
-FORMATS = ("folder", "onnx", "optuna")  # of `export`
 FAMILY = 2  # the column of a leaderboard that may be cut
 MIN_FAMILY, MAX_TITLE = 6, 12  # characters
 
@@ -121,80 +119,70 @@ def fit(
     The columns of --groups, --time-column, --weight, --ignore and --id are not learned from, nor are columns that look
     like identifiers and say nothing about other rows.
     """
-    with report_errors(as_json=as_json):
-        options: dict[str, Any] = {
-            "metric": metric,
-            "n_jobs": jobs,
-            "memory_limit": memory,
-            "policy": policy,
-            "families": None if families is None else [name.strip() for name in families.split(",")],
-            "portfolio": portfolio,
-            "n_trials": n_trials,
-            "run_dir": out,
-            "random_state": seed,
-            "verbose": 0 if quiet else 1,
-        }
-        if not target:
-            from windvane import AutoImageClassifier
+    options: dict[str, Any] = {
+        "metric": metric,
+        "n_jobs": jobs,
+        "memory_limit": memory,
+        "policy": policy,
+        "families": None if families is None else [name.strip() for name in families.split(",")],
+        "portfolio": portfolio,
+        "n_trials": n_trials,
+        "run_dir": out,
+        "random_state": seed,
+        "verbose": 0 if quiet else 1,
+    }
+    if not target:
+        from windvane import AutoImageClassifier
 
-            names = None if weights is None else [name.strip() for name in weights.split(",") if name.strip()]
-            images = AutoImageClassifier(parse_time(time), weights=names, **options)
-            of_tables: dict[str, object] = {
-                "--task": task,
-                "--time-column": time_column,
-                "--weight": weight,
-                "--test": test,
-            }
-            of_tables |= {"--gap": gap, "--embargo": embargo, "--max-train-size": max_train_size}
-            of_tables |= {"--test-size": test_size, "--lags": lags, "--lag-of": lag_of, "--lag-by": lag_by}
-            of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats, "--ignore": ignore}
-            of_tables |= {"--id": id_column, "--keep-ids": keep_ids or None}
-            _refuse_options(of_tables)
-            images.fit(train, groups=_image_groups(train, groups), valid=valid)
-            _print_result(images, out, as_json, report)
-            return
-        _refuse_options({"--valid": valid, "--weights": weights}, "images, whose TRAIN has no --target")
-        import pandas as pd
+        names = None if weights is None else [name.strip() for name in weights.split(",") if name.strip()]
+        images = AutoImageClassifier(parse_time(time), weights=names, **options)
+        of_tables: dict[str, object] = {"--task": task, "--time-column": time_column, "--weight": weight}
+        of_tables |= {"--test": test, "--gap": gap, "--embargo": embargo, "--max-train-size": max_train_size}
+        of_tables |= {"--test-size": test_size, "--lags": lags, "--lag-of": lag_of, "--lag-by": lag_by}
+        of_tables |= {"--positive": positive, "--type": types, "--date-format": date_formats, "--ignore": ignore}
+        of_tables |= {"--id": id_column, "--keep-ids": keep_ids or None}
+        _refuse_options(of_tables, "tables, whose TRAIN has a --target")
+        images.fit(train, groups=_image_groups(train, groups), valid=valid)
+        _print_result(images, out, as_json, report)
+        return
+    _refuse_options({"--valid": valid, "--weights": weights}, "images, whose TRAIN has no --target")
+    from windvane import AutoClassifier, AutoRegressor
+    from windvane.data.files import read_frame
+    from windvane.errors import InputError
 
-        from windvane import AutoClassifier, AutoRegressor
-        from windvane.data.files import read_frame
-        from windvane.errors import InputError
-
-        in_time = {"gap": gap, "embargo": embargo, "max_train_size": max_train_size, "test_size": test_size}
-        split = _time_split(time_column, in_time, lags)
-        named = {"--groups": groups, "--weight": weight}
-        table = read_frame(train)
-        X, y = take_target(table, target)
-        X, columns = take_columns(X, named)
-        if time_column is not None:
-            check_column("--time-column", time_column, X)
-        X_test: pd.DataFrame | None = None
-        y_test: Any = None
-        if test is not None:  # what is a text in training stays one
-            texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
-            X_test, y_test = take_target(read_frame(test, texts), target)
-        kind = AutoClassifier if _choose_task(task, y, quiet) == "classification" else AutoRegressor
-        if positive is not None and kind is AutoRegressor:
-            raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
-        if positive is not None:
-            options["positive_class"] = positive
-        model = kind(parse_time(time), keep_ids=keep_ids, **options)
-        model.fit(
-            X,
-            y,
-            groups=columns.get("--groups"),
-            time=time_column,
-            split=split,
-            lags=_read_lags(lags, lag_of, lag_by),
-            sample_weight=columns.get("--weight"),
-            X_test=X_test,
-            y_test=y_test,
-            ignore=ignore,
-            id_columns=id_column,
-            column_types=read_pairs("--type", types) or None,
-            date_formats=read_pairs("--date-format", date_formats) or None,
-        )
-        _print_result(model, out, as_json, report)
+    in_time = {"gap": gap, "embargo": embargo, "max_train_size": max_train_size, "test_size": test_size}
+    split = _time_split(time_column, in_time, lags)
+    table = read_frame(train)
+    X, y = take_target(table, target)
+    X, columns = take_columns(X, {"--groups": groups, "--weight": weight})
+    if time_column is not None:
+        check_column("--time-column", time_column, X)
+    X_test: pd.DataFrame | None = None
+    y_test: Any = None
+    if test is not None:
+        X_test, y_test = take_target(read_like(test, table), target)
+    kind = AutoClassifier if _choose_task(task, y, quiet) == "classification" else AutoRegressor
+    if positive is not None and kind is AutoRegressor:
+        raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
+    if positive is not None:
+        options["positive_class"] = positive
+    model = kind(parse_time(time), keep_ids=keep_ids, **options)
+    model.fit(
+        X,
+        y,
+        groups=columns.get("--groups"),
+        time=time_column,
+        split=split,
+        lags=_read_lags(lags, lag_of, lag_by),
+        sample_weight=columns.get("--weight"),
+        X_test=X_test,
+        y_test=y_test,
+        ignore=ignore,
+        id_columns=id_column,
+        column_types=read_pairs("--type", types) or None,
+        date_formats=read_pairs("--date-format", date_formats) or None,
+    )
+    _print_result(model, out, as_json, report)
 
 
 def predict(
@@ -216,67 +204,65 @@ def predict(
 
     Rows that cannot be predicted come back without a prediction; a column "error" says why.
     """
-    with report_errors(as_json=as_json):
-        import pandas as pd
+    import pandas as pd
 
-        from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
-        from windvane.data.files import read_frame
-        from windvane.errors import InputError
-        from windvane.runtime.conformal import check_coverage, join_labels
-        from windvane.runtime.rows_to_predict import describe_errors, predict_rows, read_rows
+    from windvane import AutoClassifier, AutoImageClassifier, AutoRegressor
+    from windvane.data.files import read_frame
+    from windvane.errors import InputError
+    from windvane.runtime.conformal import check_coverage, join_labels
+    from windvane.runtime.rows_to_predict import describe_errors, predict_rows, read_rows
 
-        wanted = {"--proba": proba, "--interval": interval is not None, "--set": class_set is not None}
-        if sum(wanted.values()) > 1:
-            given = " and ".join(option for option, is_given in wanted.items() if is_given)
-            raise InputError(f"{given} do not go together. Allowed: one of them.")
-        for option, coverage in (("--interval", interval), ("--set", class_set)):
-            if coverage is not None:
-                check_coverage(coverage, option)
-        _check_output(out, {"DATA": table})
-        if holds_network(run):
-            _refuse_options({"--interval": interval, "--set": class_set}, "searches, but RUN is one of a network")
-            from windvane import vision
-            from windvane.data.images import read_unlabelled
-            from windvane.vision.training.device import find_device
+    wanted = {"--proba": proba, "--interval": interval is not None, "--set": class_set is not None}
+    given = [option for option, is_given in wanted.items() if is_given]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} do not go together. Allowed: one of them.")
+    for option, coverage in (("--interval", interval), ("--set", class_set)):
+        if coverage is not None:
+            check_coverage(coverage, option)
+    _check_output(out, {"DATA": table})
+    if holds_network(run):
+        _refuse_options({"--interval": interval, "--set": class_set}, "searches, but RUN is one of a network")
+        from windvane import vision
+        from windvane.data.images import read_unlabelled
+        from windvane.vision.training.device import find_device
 
-            network = vision.load_model(run, str(find_device(device, "auto").device))
-            _write_predictions(vision.prediction_table(network, read_unlabelled(table), proba=proba), out, as_json)
-            return
-        model = open_model(run, quiet=quiet)
-        if interval is not None or class_set is not None:
-            model.predictor_.check_one_target("--set" if interval is None else "--interval")
-        if interval is not None and not isinstance(model, AutoRegressor):
-            raise InputError(f"--interval is for numbers, but {str(run)!r} predicts classes. Allowed: --set.")
-        if isinstance(model, AutoImageClassifier):
-            found = model.prediction_table(table, proba=proba)
-            if class_set is not None:
-                found["set"] = join_labels(model.predict_set(table, class_set), model.classes_)
-            _write_predictions(found, out, as_json)
-            return
-        if proba and not isinstance(model, AutoClassifier):
-            raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
-        if class_set is not None and not isinstance(model, AutoClassifier):
-            raise InputError(f"--set is for classes, but {str(run)!r} predicts a number. Allowed: --interval.")
-        targets = model.predictor_.targets
-        X, faults = read_rows(table, model.predictor_.schema.text_columns, read_frame)
-
-        def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
-            if targets is not None:
-                predictor = model.predictor_
-                return predictor.probability_columns(frame) if proba else predictor.prediction_columns(frame)
-            if proba and isinstance(model, AutoClassifier):
-                return pd.DataFrame(model.predict_proba(frame), columns=model.predictor_.class_names)
-            predicted = pd.DataFrame({"prediction": model.predict(frame)})
-            if interval is not None and isinstance(model, AutoRegressor):
-                predicted["lower"], predicted["upper"] = model.predict_interval(frame, interval).T
-            if class_set is not None and isinstance(model, AutoClassifier):
-                predicted["set"] = join_labels(model.predict_set(frame, class_set), model.classes_)
-            return predicted
-
-        found = predict_rows(predict_frame, model.predictor_.schema, X, faults)
-        if "error" in found:
-            typer.echo(f"windvane: warning: {describe_errors(found)}", err=True)
+        network = vision.load_model(run, str(find_device(device, "auto").device))
+        _write_predictions(vision.prediction_table(network, read_unlabelled(table), proba=proba), out, as_json)
+        return
+    model: Any = open_model(run, quiet=quiet)
+    if interval is not None or class_set is not None:
+        model.predictor_.check_one_target("--set" if interval is None else "--interval")
+    if interval is not None and not isinstance(model, AutoRegressor):
+        raise InputError(f"--interval is for numbers, but {str(run)!r} predicts classes. Allowed: --set.")
+    if isinstance(model, AutoImageClassifier):
+        found = model.prediction_table(table, proba=proba)
+        if class_set is not None:
+            found["set"] = join_labels(model.predict_set(table, class_set), model.classes_)
         _write_predictions(found, out, as_json)
+        return
+    if proba and not isinstance(model, AutoClassifier):
+        raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
+    if class_set is not None and not isinstance(model, AutoClassifier):
+        raise InputError(f"--set is for classes, but {str(run)!r} predicts a number. Allowed: --interval.")
+    predictor = model.predictor_
+    X, faults = read_rows(table, predictor.schema.text_columns, read_frame)
+
+    def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
+        if predictor.targets is not None:
+            return predictor.probability_columns(frame) if proba else predictor.prediction_columns(frame)
+        if proba:
+            return pd.DataFrame(model.predict_proba(frame), columns=predictor.class_names)
+        predicted = pd.DataFrame({"prediction": model.predict(frame)})
+        if interval is not None:
+            predicted["lower"], predicted["upper"] = model.predict_interval(frame, interval).T
+        if class_set is not None:
+            predicted["set"] = join_labels(model.predict_set(frame, class_set), model.classes_)
+        return predicted
+
+    found = predict_rows(predict_frame, predictor.schema, X, faults)
+    if "error" in found:
+        typer.echo(f"windvane: warning: {describe_errors(found)}", err=True)
+    _write_predictions(found, out, as_json)
 
 
 def leaderboard(
@@ -293,14 +279,13 @@ def leaderboard(
 
     The source "baseline" marks the constant, a linear model and LightGBM by default.
     """
-    with report_errors(as_json=as_json):
-        from windvane.evaluation.evaluation import records
+    from windvane.evaluation.evaluation import records
 
-        model = open_model(run, quiet=quiet)
-        X_test, y_test, _ = read_labelled(model, test, target)
-        board, metric = model.leaderboard(X_test, y_test), model.predictor_.metric
-        record = {"metric": metric.name, "trials": records(board.reset_index())}
-        print_result(record, _as_text(board, metric), as_json=as_json)
+    model = open_model(run, quiet=quiet)
+    X_test, y_test, _ = read_labelled(model, test, target)
+    board, metric = model.leaderboard(X_test, y_test), model.predictor_.metric
+    record = {"metric": metric.name, "trials": records(board.reset_index())}
+    print_result(record, _as_text(board, metric), as_json=as_json)
 
 
 def explain(
@@ -315,24 +300,23 @@ def explain(
     quiet: Quiet = False,
 ) -> None:
     """Say how much each column moves each prediction (Shapley values)."""
-    with report_errors(as_json=as_json):
-        from windvane import AutoImageClassifier
-        from windvane.data.files import read_frame
-        from windvane.errors import InputError
-        from windvane.evaluation.evaluation import records
+    from windvane import AutoImageClassifier
+    from windvane.data.files import read_frame
+    from windvane.errors import InputError
+    from windvane.evaluation.evaluation import records
 
-        if out is not None:
-            _check_output(out, {"DATA": table, "--background": background})
-        model = open_model(run, quiet=quiet)
-        if isinstance(model, AutoImageClassifier):
-            raise InputError("explain is for tables; the report on a run of images shows what its model looks at.")
-        texts = model.predictor_.schema.text_columns
-        rows = None if background is None else read_frame(background, texts)
-        found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
-        values = found.values.assign(base=found.base, prediction=found.prediction)
-        print_result({"rows": records(values)}, found, as_json=as_json)
-        if out is not None:
-            _write(values, out)
+    if out is not None:
+        _check_output(out, {"DATA": table, "--background": background})
+    model = open_model(run, quiet=quiet)
+    if isinstance(model, AutoImageClassifier):
+        raise InputError("explain is for tables; the report on a run of images shows what its model looks at.")
+    texts = model.predictor_.schema.text_columns
+    rows = None if background is None else read_frame(background, texts)
+    found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
+    values = found.values.assign(base=found.base, prediction=found.prediction)
+    print_result({"rows": records(values)}, found, as_json=as_json)
+    if out is not None:
+        _write(values, out)
 
 
 def export(
@@ -345,23 +329,22 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write what works without windvane: a folder that predicts, an ONNX file, or the trials for Optuna."""
-    with report_errors(as_json=as_json):
-        from windvane.errors import InputError, check_choice
+    from windvane.errors import InputError, check_choice
 
-        check_choice("--format", form, FORMATS)
-        if holds_network(run):
-            if form == "optuna":
-                raise InputError("--format=optuna is for searches, but RUN is one of a network.")
-            from windvane import vision
-            from windvane.export.image_model import export_image_model
+    check_choice("--format", form, ("folder", "onnx", "optuna"))
+    if holds_network(run):
+        if form == "optuna":
+            raise InputError("--format=optuna is for searches, but RUN is one of a network.")
+        from windvane import vision
+        from windvane.export.image_model import export_image_model
 
-            write = vision.export_onnx if form == "onnx" else export_image_model
-            write(vision.load_model(run), out)
-        else:
-            model = open_model(run, quiet=quiet)
-            {"folder": model.export, "onnx": model.to_onnx, "optuna": model.to_optuna}[form](out)
-        text = f"exported to {out}" + "; see its README.txt" * (form == "folder")
-        print_result({form if form == "folder" else "file": out}, text, as_json=as_json)
+        write = vision.export_onnx if form == "onnx" else export_image_model
+        write(vision.load_model(run), out)
+    else:
+        model = open_model(run, quiet=quiet)
+        {"folder": model.export, "onnx": model.to_onnx, "optuna": model.to_optuna}[form](out)
+    text = f"exported to {out}" + "; see its README.txt" * (form == "folder")
+    print_result({form if form == "folder" else "file": out}, text, as_json=as_json)
 
 
 def compact(run: Run, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
@@ -370,10 +353,9 @@ def compact(run: Run, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     Kept are the ensemble, the records of all trials and the data: predict, report, evaluate and explain work as before.
     The models of other trials go, and what continues their training: resume adds new trials to those of the ensemble.
     """
-    with report_errors(as_json=as_json):
-        before, after = open_model(run, quiet=quiet).compact()
-        text = f"{run}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now"
-        print_result({"run": run, "bytes_before": before, "bytes": after}, text, as_json=as_json)
+    before, after = open_model(run, quiet=quiet).compact()
+    text = f"{run}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now"
+    print_result({"run": run, "bytes_before": before, "bytes": after}, text, as_json=as_json)
 
 
 def resume(
@@ -384,11 +366,10 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Continue a run for some more time."""
-    with report_errors(as_json=as_json):
-        seconds = parse_time(time)
-        model = open_model(run, quiet=quiet)
-        model.resume(seconds, n_trials=n_trials)
-        _print_result(model, run, as_json)
+    seconds = parse_time(time)
+    model = open_model(run, quiet=quiet)
+    model.resume(seconds, n_trials=n_trials)
+    _print_result(model, run, as_json)
 
 
 def report(
@@ -400,33 +381,30 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write one self-contained page on a run."""
-    with report_errors(as_json=as_json):
-        from windvane import AutoImageClassifier
-        from windvane.data.files import read_frame
-        from windvane.errors import InputError
+    from windvane import AutoImageClassifier
+    from windvane.data.files import read_frame
+    from windvane.errors import InputError
 
-        if test is None and target:
-            raise InputError("--target is a column of --test, which was not given.")
-        model = open_model(run, quiet=quiet)
-        if isinstance(model, AutoImageClassifier):
-            page = model.report(out, test)
-            print_result({"page": page}, page, as_json=as_json)
-            return
-        X = None if test is None else read_frame(test, model.predictor_.schema.text_columns)
-        y: Any = None
-        if X is not None and target:
+    if test is None and target:
+        raise InputError("--target is a column of --test, which was not given.")
+    model = open_model(run, quiet=quiet)
+    X: Any = test
+    y: Any = None
+    if test is not None and not isinstance(model, AutoImageClassifier):
+        X = read_frame(test, model.predictor_.schema.text_columns)
+        if target:
             X, y = take_target(X, target)
-        elif X is not None and not quiet:
+        elif not quiet:
             typer.echo(
                 f"windvane: without --target there is no score on {test}; the report compares its columns alone",
                 err=True,
             )
-        page = model.report(out, X, y)
-        print_result({"page": page}, page, as_json=as_json)
+    page = model.report(out, X, y)
+    print_result({"page": page}, page, as_json=as_json)
 
 
 def _write_predictions(frame: pd.DataFrame, out: Path, as_json: bool) -> None:
-    """Write predictions; as JSON say where, or print them where they go to the standard output."""
+    """Write predictions; with --json print where they are, or the predictions for the standard output."""
     from windvane.evaluation.evaluation import records
 
     if as_json and str(out) == "-":
@@ -461,8 +439,8 @@ def _check_output(out: Path, inputs: Mapping[str, Path | None]) -> None:
             raise InputError(f"--out={str(out)!r} is {name}, which would be replaced. Allowed: another file.")
 
 
-def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN has a --target") -> None:
-    """Raise for an option of the other kind of data."""
+def _refuse_options(given: Mapping[str, object], whose: str) -> None:
+    """Raise InputError if one of the options was given: they are for other data."""
     from windvane.errors import InputError
 
     for option, value in given.items():
@@ -471,7 +449,7 @@ def _refuse_options(given: dict[str, object], whose: str = "tables, whose TRAIN 
 
 
 def _time_split(time_column: str | None, given: dict[str, str | None], lags: str | None) -> TimeSplit | None:
-    """Return what the options of validation in order of time say; None where none is given."""
+    """Return the validation in order of time that --gap, --embargo and their like describe; None without them."""
     from windvane.data.series.time_split import TimeSplit
     from windvane.errors import InputError
 
@@ -483,7 +461,7 @@ def _time_split(time_column: str | None, given: dict[str, str | None], lags: str
 
 
 def _read_lags(lags: str | None, of: list[str] | None, by: list[str] | None) -> Lags | None:
-    """Return what --lags, --lag-of and --lag-by say."""
+    """Return the lags of --lags, --lag-of and --lag-by; None without --lags."""
     from windvane.data.series.lags import Lags
     from windvane.errors import InputError
 
@@ -492,7 +470,7 @@ def _read_lags(lags: str | None, of: list[str] | None, by: list[str] | None) -> 
             raise InputError(f"--lag-{'of' if of else 'by'} is for --lags, which is missing.")
         return None
     steps = [step.strip() for step in lags.split(",")]
-    if not all(step.isdigit() for step in steps):
+    if not all(step.isdecimal() for step in steps):
         raise InputError(f"--lags={lags!r} is not usable. Allowed: whole numbers from 1, as in 1,7.")
     return Lags([int(step) for step in steps], of=of or None, by=by or None)
 
@@ -522,11 +500,14 @@ def _image_groups(images: Path, groups: str | None) -> Any:
 
 
 def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
-    """Take the task that was asked for, or guess it and say so."""
+    """Return the task of --task, or infer it from the target and print it."""
     from windvane.data.target import infer_task
     from windvane.errors import InputError, check_choice
 
-    if task is None and target.ndim == 2:
+    if task is not None:
+        check_choice("--task", task, ("classification", "regression"))
+        return task
+    if target.ndim == 2:
         found = {str(name): infer_task(target[name])[0] for name in target}
         if len(set(found.values())) > 1:
             each = ", ".join(f"{name}: {one}" for name, one in found.items())
@@ -534,41 +515,35 @@ def _choose_task(task: str | None, target: Any, quiet: bool) -> str:
         task = next(iter(found.values()))
         if not quiet:
             typer.echo(f"windvane: {task} of {target.shape[1]} targets; --task says otherwise", err=True)
-    elif task is None:
-        task, reason = infer_task(target)
-        if not quiet:
-            typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
-    else:
-        check_choice("--task", task, TASKS)
+        return task
+    task, reason = infer_task(target)
+    if not quiet:
+        typer.echo(f"windvane: {task}, as the target has {reason}; --task says otherwise", err=True)
     return task
 
 
-def _print_result(
-    model: AutoClassifier | AutoRegressor | AutoImageClassifier, run: Path, as_json: bool, with_report: bool = False
-) -> None:
+def _print_result(model: AutoEstimator, run: Path, as_json: bool, with_report: bool = False) -> None:
     from windvane.evaluation.evaluation import records
     from windvane.evaluation.score_text import natural_score, score_text
     from windvane.pages.texts import counted
 
     metric, ensemble = model.predictor_.metric, model.predictor_.ensemble
-    if as_json:
-        scores = {"validation_score": metric.score(ensemble.loss)}
-        if hasattr(model, "test_score_"):
-            scores["test_score"] = natural_score(metric, model.test_score_)
-        board = records(model.leaderboard().reset_index())
-        page = {"page": model.report(run / "report.html")} if with_report else {}
-        found = {"run": run, "metric": metric.name, **scores, "members": len(ensemble.members), "trials": board}
-        print_json({**found, **page})
-        return
-    typer.echo(_as_text(model.leaderboard().head(LEADERBOARD_ROWS), metric))
-    trials = counted(len(ensemble.members), "trial")
-    about = f" ({metric.name} of {model.positive_class_})" if metric.uses_positive else ""
-    quality = score_text(metric, metric.score(ensemble.loss))
-    typer.echo(f"validation {quality} of the ensemble of {trials}, which it selected")
+    scores = {"validation_score": metric.score(ensemble.loss)}
     if hasattr(model, "test_score_"):
-        typer.echo(
-            f"test {score_text(metric, natural_score(metric, model.test_score_))} on rows that chose nothing{about}"
-        )
+        scores["test_score"] = natural_score(metric, model.test_score_)
+    board = model.leaderboard()
+    if as_json:
+        record = {"run": run, "metric": metric.name, **scores, "members": len(ensemble.members)}
+        page = {"page": model.report(run / "report.html")} if with_report else {}
+        print_json({**record, "trials": records(board.reset_index()), **page})
+        return
+    typer.echo(_as_text(board.head(LEADERBOARD_ROWS), metric))
+    trials = counted(len(ensemble.members), "trial")
+    validation = score_text(metric, scores["validation_score"])
+    typer.echo(f"validation {validation} of the ensemble of {trials}, which it selected")
+    if "test_score" in scores:
+        about = f" ({metric.name} of {model.positive_class_})" if metric.uses_positive else ""
+        typer.echo(f"test {score_text(metric, scores['test_score'])} on rows that chose nothing{about}")
     typer.echo(f"kept in {run}")
     if with_report:
         typer.echo(f"report: {model.report(run / 'report.html')}")

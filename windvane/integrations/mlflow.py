@@ -10,22 +10,20 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from windvane.automl import AutoClassifier, AutoImageClassifier, AutoRegressor, load
+from windvane.automl.loading import AutoEstimator, load
 from windvane.errors import InputError
 from windvane.evaluation.score_text import natural_score
 from windvane.search.trial import Trial
 from windvane.version import VERSION
 
-Model = AutoClassifier | AutoRegressor | AutoImageClassifier
 _MAX_PARAMETER = 500  # characters of a value that every store of MLflow takes
 
 
-def log_run(model: Model, *, name: str = "model", report: bool = True) -> str:
+def log_run(model: AutoEstimator, *, name: str = "model", report: bool = True) -> str:
     """Log a fitted model to MLflow: in the active run, or in a new one.
 
     Parameters
@@ -65,10 +63,13 @@ def log_run(model: Model, *, name: str = "model", report: bool = True) -> str:
     scores = {"validation_score": metric.score(ensemble.loss), "n_trials": float(len(model.trials_))}
     if hasattr(model, "test_score_"):
         scores["test_score"] = natural_score(metric, model.test_score_)
-    with warnings.catch_warnings(), _run(mlflow) as run_id, tempfile.TemporaryDirectory(prefix="windvane-") as folder:
-        client = mlflow.MlflowClient()
-        given = {key: str(value)[:_MAX_PARAMETER] for key, value in model.get_params(deep=False).items()}
-        mlflow.log_params(given)
+    active = mlflow.active_run()
+    with (
+        warnings.catch_warnings(),
+        mlflow.start_run() if active is None else nullcontext(active) as run,
+        tempfile.TemporaryDirectory(prefix="windvane-") as folder,
+    ):
+        mlflow.log_params({key: str(value)[:_MAX_PARAMETER] for key, value in model.get_params(deep=False).items()})
         mlflow.set_tags(
             {"windvane.version": VERSION, "windvane.metric": metric.name, "windvane.estimator": type(model).__name__}
         )
@@ -79,7 +80,7 @@ def log_run(model: Model, *, name: str = "model", report: bool = True) -> str:
                 series.append(mlflow.entities.Metric("trial_score", metric.score(trial.loss), now, trial.number))
                 series.append(mlflow.entities.Metric("trial_fit_seconds", trial.fit_seconds, now, trial.number))
         for start in range(0, len(series), 1000):  # as many as one call takes
-            client.log_batch(run_id, metrics=series[start : start + 1000])
+            mlflow.MlflowClient().log_batch(run.info.run_id, metrics=series[start : start + 1000])
         here = Path(folder)
         board.to_csv(here / "leaderboard.csv")
         mlflow.log_artifact(str(here / "leaderboard.csv"))
@@ -96,7 +97,7 @@ def log_run(model: Model, *, name: str = "model", report: bool = True) -> str:
             pip_requirements=[f"windvane=={VERSION}"],
             signature=mlflow.models.ModelSignature(params=parameters),
         )
-        return run_id
+        return str(run.info.run_id)
 
 
 def log_trial(trial: Trial) -> None:
@@ -127,7 +128,7 @@ def log_trial(trial: Trial) -> None:
 class _PyFunc:
     """What MLflow calls for predictions."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: AutoEstimator) -> None:
         self._model = model
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:
@@ -150,14 +151,3 @@ def _import_mlflow() -> Any:
     except ImportError as error:
         raise InputError("mlflow is missing: pip install 'windvane[mlflow]'.") from error
     return importlib.import_module("mlflow")
-
-
-@contextmanager
-def _run(mlflow: Any) -> Iterator[str]:
-    """Use the active run, or begin and end one."""
-    active = mlflow.active_run()
-    if active is not None:
-        yield active.info.run_id
-        return
-    with mlflow.start_run() as run:
-        yield run.info.run_id

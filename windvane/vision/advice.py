@@ -24,7 +24,7 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.training.device import find_device
 
 # The pressure up to which each level is advised, and published defaults in between.
-_LEVELS = (
+_LEVEL_BY_PRESSURE = (
     (1.0, "none"),  # Ti/16 on ImageNet-21k: 0.41
     (5.0, "light1"),  # S/16 on ImageNet-21k: 1.6; Ti/16 on ImageNet-1k: 4.5
     (10.0, "light2"),  # B/16 and B/32 on ImageNet-21k: 6.1
@@ -32,11 +32,11 @@ _LEVELS = (
     (math.inf, "medium2"),  # S/16 on ImageNet-1k: 17; L/16 on ImageNet-21k: 22; B/16 and L/16 on ImageNet-1k: 67, 240
 )
 
-# Images shown in all, up to which no more than a level is advised, whatever the pressure.
-_SHOWN = ((500_000, "none"), (5_000_000, "light2"), (math.inf, "medium2"))
+# Images shown (training images times epochs) up to which no higher level is advised, whatever the pressure.
+_HIGHEST_LEVEL_BY_IMAGES_SHOWN = ((500_000, "none"), (5_000_000, "light2"), (math.inf, "medium2"))
 
-# What the paper found at which pressure (Figures 4 and 7, Table 6); percent are top-1, without regularization.
-_FOUND = (
+# Results of the paper by pressure (Figures 4 and 7, Table 6); percent are top-1 accuracy, without regularization.
+_PAPER_RESULTS = (
     (0.41, "Ti/16 on ImageNet-21k lost by every level"),
     (0.61, "B/16 on ImageNet-21k, 30 epochs, lost by every level, as all but the largest networks did"),
     (4.5, "Ti/16 on ImageNet-1k: 72 % with none, 76 % with light1, 71 % with strong2"),
@@ -46,29 +46,30 @@ _FOUND = (
     (240.0, "L/16 on ImageNet-1k: 69 % with none, 78 % with medium2, 76 % with strong2"),
 )
 
-_LONG = 300  # epochs of the schedules that the published defaults are for
-_COMPARED = 31_500  # images of Resisc45, the larger of the two sets where the paper compares transfer with scratch
-_LARGE = 30_000_000  # parameters: of R26+S/32, which gained by dropout, 36.6 million; of S/16, which lost, 22.2 million
-_PRESSED = 25.0  # R26+S/32 on ImageNet-1k (29) gained by dropout, L/16 on ImageNet-21k (22) did not
+_PUBLISHED_EPOCHS = 300  # of the schedules that the published defaults are for
+_RESISC45_IMAGES = 31_500  # the larger of the two sets on which the paper compares transfer with training from scratch
+# Dropout is advised where both are reached: R26+S/32 on ImageNet-1k (36.6 million parameters, pressure 29) gained,
+# S/16 (22.2 million parameters) and L/16 on ImageNet-21k (pressure 22) did not.
+_DROPOUT_PARAMETERS, _DROPOUT_PRESSURE = 30_000_000, 25.0
 
-_FEW = (
+_FEW_IMAGES_SHOWN = (
     "On 5,000 images of CIFAR-10 a ViT of 0.3 million parameters reached 48.1 % with none, 35.9 % with light2, 31.8 %"
     " with medium2 after 150,000 images shown; 50.8 %, 53.4 % and 49.0 % after 1.5 million."
 )
 
-_GAINS = (
+_DROPOUT_GAINS = (
     "Dropout and stochastic depth of 0.1: beside the best level they gained 2 points for B/16 and R26+S/32 on"
     " ImageNet-1k."
 )
-_LOSES = (
+_DROPOUT_LOSES = (
     "No dropout or stochastic depth: beside the best level they cost 4 points for Ti/16 and 2 for S/16 on ImageNet-1k,"
     " and gained nothing for networks below L/16 on ImageNet-21k; on 5,000 images of CIFAR-10 they cost a small ViT 2"
     " (measured by us)."
 )
 SMALL_SIZE = 64  # pixels, up to which images are shifted rather than cropped
-_WEIGHT_DECAY, _DROPOUT = 0.1, 0.1  # the paper compares dropout and stochastic depth of 0 and of 0.1
+_WEIGHT_DECAY, _DROPOUT_RATE = 0.1, 0.1  # the paper compares dropout and stochastic depth of 0 and of 0.1
 
-_PATCHES = (
+_LARGER_PATCHES = (
     "Where the network is too slow, larger patches come before a narrower network: B/32 reaches 79.1 % on ImageNet-1k"
     " at 3,597 images a second, Ti/16 73.8 % at 3,097; S/32 73.5 % at 8,342, R+Ti/16 69.7 % at 9,371."
 )
@@ -100,7 +101,7 @@ class Advice:
 
 def pressure(n_images: int, n_params: int, epochs: float) -> float:
     """Return the parameters per training image times the fraction of 300 epochs; the larger, the more it overfits."""
-    return n_params / n_images * min(1.0, epochs / _LONG)
+    return n_params / n_images * min(1.0, epochs / _PUBLISHED_EPOCHS)
 
 
 def advise(n_images: int, n_params: int, epochs: float, pretrained: bool = False) -> Advice:
@@ -137,25 +138,25 @@ def advise(n_images: int, n_params: int, epochs: float, pretrained: bool = False
             "level": "Augmentation while adapting did not help.",
             "regularization": "The paper adapts without dropout and stochastic depth.",
             "weight_decay": "The paper adapts without weight decay.",
-            "size": _PATCHES,
+            "size": _LARGER_PATCHES,
         }
         return Advice(True, "none", 0.0, 0.0, 0.0, reasons, dict.fromkeys(reasons, PAPER))
     transfer, why_transfer, transfer_source = _advise_transfer(n_images)
     level, why_level, level_source = _advise_level(n_images, n_params, epochs)
-    regularized = n_params >= _LARGE and pressure(n_images, n_params, epochs) >= _PRESSED
+    regularized = n_params >= _DROPOUT_PARAMETERS and pressure(n_images, n_params, epochs) >= _DROPOUT_PRESSURE
     why_decay = f"Weight decay {_WEIGHT_DECAY} is the authors' own; the paper compares 0.03 and 0.1."
     parts = {  # reason and source
         "transfer": (why_transfer, transfer_source),
         "level": (why_level, level_source),
-        "regularization": (_GAINS if regularized else _LOSES, OURS),
+        "regularization": (_DROPOUT_GAINS if regularized else _DROPOUT_LOSES, OURS),
         "weight_decay": (why_decay, PAPER),
-        "size": (_PATCHES, PAPER),
+        "size": (_LARGER_PATCHES, PAPER),
     }
     return Advice(
         transfer=transfer,
         level=level,
-        dropout=_DROPOUT * regularized,
-        drop_path=_DROPOUT * regularized,
+        dropout=_DROPOUT_RATE * regularized,
+        drop_path=_DROPOUT_RATE * regularized,
         weight_decay=_WEIGHT_DECAY,
         reasons={name: reason for name, (reason, _) in parts.items()},
         sources={name: source for name, (_, source) in parts.items()},
@@ -184,21 +185,7 @@ def apply_advice(recipe: Recipe, images: ImageDataset, device: str | None = None
     --------
     >>> recipe, advice = apply_advice(recipe, data.train)  # doctest: +SKIP
     """
-    changed, advice, _ = _advised(recipe, images, device)
-    return changed, advice
-
-
-def _advised(recipe: Recipe, images: ImageDataset, device: str | None) -> tuple[Recipe, Advice, float]:
-    """Return the recipe as advised, the advice, and the epochs that it is for."""
-    network = create_model(recipe, len(images.classes))
-    n_params = count_parameters(network)
-    steps_per_epoch = max(1, len(images) // recipe.batch_size)
-    if recipe.time_budget is None:
-        epochs = recipe.epochs or (recipe.steps or 0) / steps_per_epoch
-    else:
-        speed = measure_training_speed(network, recipe, find_device(device, recipe.precision))
-        epochs = recipe.time_budget * speed / len(images)
-    advice = advise(len(images), n_params, epochs, recipe.weights is not None)
+    advice, _ = _advise_recipe(recipe, images, device)
     changed = replace(
         recipe,
         augreg=advice.level,
@@ -206,7 +193,7 @@ def _advised(recipe: Recipe, images: ImageDataset, device: str | None) -> tuple[
         drop_path=advice.drop_path,
         weight_decay=advice.weight_decay,
     )
-    return changed, advice, epochs
+    return changed, advice
 
 
 def default_recipe(
@@ -290,7 +277,7 @@ def format_advice(recipe: Recipe, images: ImageDataset, width: int = 80, device:
     --------
     >>> print(format_advice(recipe, data.train))  # doctest: +SKIP
     """
-    _, advice, epochs = _advised(recipe, images, device)
+    advice, epochs = _advise_recipe(recipe, images, device)
     budget = "" if recipe.time_budget is None else f"{recipe.time_budget:g} s, on this device about "
     head = f"{recipe.model}, {len(images):,} training images of {len(images.classes)} classes, {budget}"
     lines = textwrap.wrap(f"{head}{epochs:.3g} epochs", width)
@@ -314,31 +301,46 @@ def format_advice(recipe: Recipe, images: ImageDataset, width: int = 80, device:
     return "\n".join(lines)
 
 
+def _advise_recipe(recipe: Recipe, images: ImageDataset, device: str | None) -> tuple[Advice, float]:
+    """Return the advice for a recipe, and the epochs that it trains."""
+    network = create_model(recipe, len(images.classes))
+    n_params = count_parameters(network)
+    if recipe.time_budget is not None:
+        speed = measure_training_speed(network, recipe, find_device(device, recipe.precision))
+        epochs = recipe.time_budget * speed / len(images)
+    elif recipe.epochs is not None:
+        epochs = recipe.epochs
+    else:
+        steps_per_epoch = max(1, len(images) // recipe.batch_size)
+        epochs = (recipe.steps or 0) / steps_per_epoch
+    return advise(len(images), n_params, epochs, recipe.weights is not None), epochs
+
+
 def _advise_level(n_images: int, n_params: int, epochs: float) -> tuple[str, str, str]:
     """Return the AugReg level, the reason and the source of the rule."""
     pressed, shown = pressure(n_images, n_params, epochs), n_images * epochs
-    level = next(name for most, name in _LEVELS if pressed < most)
-    bearable = next(name for most, name in _SHOWN if shown < most)
+    level = next(name for limit, name in _LEVEL_BY_PRESSURE if pressed < limit)
+    highest = next(name for limit, name in _HIGHEST_LEVEL_BY_IMAGES_SHOWN if shown < limit)
     given = f"{n_params / 1e6:.2g} million parameters, {n_images:,} images and {epochs:.3g} epochs make"
     order = list(AUGREG_LEVELS)
-    if order.index(bearable) < order.index(level):
-        why = f"{given} {shown:,.0f} images shown, too few for {level}: from scratch {bearable}. {_FEW}"
-        return bearable, why, MEASURED
-    nearest = min(_FOUND, key=lambda found: abs(math.log(found[0] / pressed)))[1]
+    if order.index(highest) < order.index(level):
+        why = f"{given} {shown:,.0f} images shown, too few for {level}: from scratch {highest}. {_FEW_IMAGES_SHOWN}"
+        return highest, why, MEASURED
+    nearest = min(_PAPER_RESULTS, key=lambda result: abs(math.log(result[0] / pressed)))[1]
     return level, f"{given} a pressure of {pressed:.2g}: from scratch {level}. Nearest in the paper: {nearest}.", OURS
 
 
 def _advise_transfer(n_images: int) -> tuple[bool, str, str]:
     """Return whether to look for pre-trained weights, the reason and the source of the rule."""
-    if n_images <= _COMPARED:
+    if n_images <= _RESISC45_IMAGES:
         reason = (
             "Find weights first. On Pets37 (3,312 images) training from scratch never came near transfer at"
-            f" any budget; on Resisc45 ({_COMPARED:,}) 100 times the compute and a long search came close."
+            f" any budget; on Resisc45 ({_RESISC45_IMAGES:,}) 100 times the compute and a long search came close."
         )
         return True, reason, PAPER
     reason = (
         "No weights are at hand. With weights transfer would likely win: on ImageNet-1k a B/16 adapted from"
-        f" ImageNet-21k reaches 85.5 % (384 pixels), 81.6 % without; between {_COMPARED:,} and 1.3 million images the"
-        " paper compares nothing."
+        " ImageNet-21k reaches 85.5 % (384 pixels), 81.6 % without; between"
+        f" {_RESISC45_IMAGES:,} and 1.3 million images the paper compares nothing."
     )
     return False, reason, OURS

@@ -18,29 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from windvane.errors import InputError, WindvaneError
+from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
 
 _TOLERANCE = 1e-4  # largest difference of a probability
 _CHECKED = (2, 5)  # batch sizes: the first is traced, the second shows that others work
-
-
-class PixelNetwork(nn.Module):
-    """Maps uint8 pixels to probabilities."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: TrainedModel) -> None:
-        super().__init__()
-        self.network = model.network
-        mean, std = model.recipe.normalization
-        self.register_buffer("mean", 255.0 * torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", 255.0 * torch.tensor(std)[:, None, None])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return probabilities (n, k) of uint8 images (n, 3, s, s)."""
-        logits = self.network((images.to(torch.float32) - self.mean) / self.std)  # (n, k)
-        return torch.softmax(logits, dim=1)
 
 
 def export_onnx(model: TrainedModel, path: str | Path) -> Path:
@@ -125,16 +107,45 @@ def write_torch(network: nn.Module, size: int, path: str | Path) -> Path:
     return _checked(file, network, size, lambda images: loaded(images).numpy())
 
 
+def pixel_network(model: TrainedModel) -> PixelNetwork:
+    """Return a copy of a model, on the CPU, that maps pixels to probabilities."""
+    return PixelNetwork(copy.deepcopy(model.network).cpu(), model.recipe).eval()
+
+
+class PixelNetwork(nn.Module):
+    """Maps uint8 pixels to probabilities."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.network, self.normalize = network, Normalize(recipe)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return probabilities (n, k) of uint8 images (n, 3, s, s)."""
+        logits = self.network(self.normalize(images.to(torch.float32)))  # (n, k)
+        return torch.softmax(logits, dim=1)
+
+
+class Normalize(nn.Module):
+    """Maps pixels from 0 to 255 to the values that the network of a recipe takes."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        for name, values in zip(("mean", "std"), recipe.normalization, strict=True):
+            self.register_buffer(name, 255.0 * torch.tensor(values)[:, None, None])  # (3, 1, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return normalized float pixels (n, 3, s, s)."""
+        return (pixels - self.mean) / self.std
+
+
 def _new_file(path: str | Path, suffix: str) -> Path:
     file = Path(path)
     if file.suffix != suffix or file.exists() or not file.parent.is_dir():
         raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in {suffix}, in a folder.")
     return file
-
-
-def pixel_network(model: TrainedModel) -> PixelNetwork:
-    """Return a copy of a model, on the CPU, that maps pixels to probabilities."""
-    return PixelNetwork(TrainedModel(copy.deepcopy(model.network).cpu(), model.recipe, model.classes)).eval()
 
 
 def _random_images(size: int, n: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from windvane.vision.augment.augreg import AUGREG_LEVELS
 from windvane.vision.networks import vit_lite
 
 FOLDER = Path(__file__).parent / "recipes"
-MAX_SEED = 2**32 - 1
 
 Triple = tuple[float, float, float]
 
@@ -139,8 +138,7 @@ class Recipe:
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         for name in ("horizontal_flip", "track_fisher", "compile"):
             check_usable(name, getattr(self, name), isinstance(getattr(self, name), bool), "True or False")
-        usable = type(self.seed) is int and 0 <= self.seed <= MAX_SEED
-        check_usable("seed", self.seed, usable, f"a whole number up to {MAX_SEED}")
+        check_number("seed", self.seed, at_least=0, below=2**32, whole=True)
         lengths = {name: getattr(self, name) for name in ("epochs", "steps", "time_budget")}
         if sum(value is not None for value in lengths.values()) != 1:
             given = ", ".join(f"{name}={value!r}" for name, value in lengths.items())
@@ -158,8 +156,9 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, for `recipe_from_json`."""
-        triples = {name: value and list(value) for name, value in (("mean", self.mean), ("std", self.std))}
-        return {**asdict(self), **triples, "model_kwargs": dict(self.model_kwargs)}
+        values = {**vars(self), "model_kwargs": dict(self.model_kwargs)}
+        content: dict[str, Any] = json.loads(json.dumps(values))  # tuples become lists, as in a file
+        return content
 
 
 @dataclass(frozen=True)
@@ -179,8 +178,7 @@ def recipe_from_json(content: Any) -> Recipe:
         raise InputError(f"{content!r} is no recipe. Allowed: a mapping of the fields of Recipe, with model.")
     known = [one.name for one in fields(Recipe)]
     for name in content:
-        if name not in known:
-            raise unknown_name_error("field of the recipe", name, known)
+        check_choice("field of the recipe", name, known)
     triples = {name: tuple(content[name]) for name in ("mean", "std") if isinstance(content.get(name), list)}
     return Recipe(**{**content, **triples})
 
@@ -225,9 +223,10 @@ def check_model_name(name: Any) -> None:
 
 def _is_json(value: Any) -> bool:
     try:
-        return isinstance(value, Mapping) and json.loads(json.dumps(dict(value))) is not None
+        json.dumps(dict(value))
     except (TypeError, ValueError):
         return False
+    return isinstance(value, Mapping)
 
 
 def _is_number(value: Any) -> bool:

@@ -39,7 +39,7 @@ def save_model(
     folder: Path, weights: Mapping[str, Tensor], recipe: Recipe, classes: Sequence[str], facts: Mapping[str, Any]
 ) -> None:
     """Write a model, and further JSON values for its manifest, into a folder that may hold other files of a run."""
-    # The manifest comes last.
+    # The manifest is written last: a folder without it holds no model.
     write_tensors(folder / WEIGHTS, weights)
     content = {
         "format": FORMAT,

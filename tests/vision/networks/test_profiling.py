@@ -5,9 +5,18 @@ import time
 import pytest
 import torch
 from pictures import noise, tiny_recipe
+from torch import nn
 
+from windvane.vision.networks import profiling
 from windvane.vision.networks.create import create_model
-from windvane.vision.networks.profiling import FEW, MANY, Timing, measure_timing, seconds_per_image
+from windvane.vision.networks.profiling import (
+    FEW,
+    MANY,
+    Timing,
+    measure_timing,
+    seconds_per_image,
+    with_fast_precision,
+)
 from windvane.vision.training.device import DeviceContext
 
 CPU = DeviceContext(torch.device("cpu"), bfloat16=False)
@@ -40,3 +49,16 @@ def test_slow_work_is_measured_on_few_images(each: float, counts: list[int], mon
 
     assert seconds_per_image(work, CPU) == pytest.approx(each)
     assert asked == counts
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_large_networks_use_the_bfloat16_of_a_cpu(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+    depthwise = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8))
+    for macs, expected in ((30_000_000, has), (7_000_000, False)):
+        monkeypatch.setattr(profiling, "count_macs", lambda network, image_size, macs=macs: macs)
+        assert with_fast_precision(CPU, network, tiny_recipe()).bfloat16 == expected
+        assert not with_fast_precision(CPU, depthwise, tiny_recipe()).bfloat16
+        assert not with_fast_precision(CPU, network, tiny_recipe(precision="float32")).bfloat16

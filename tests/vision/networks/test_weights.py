@@ -166,6 +166,12 @@ def test_weights_of_installed_packages(name: str) -> None:
     assert same == [True] * (len(state) - 2) + [False] * 2  # the head
 
 
+def test_a_normalization_of_the_recipe_counts() -> None:
+    for model, weights in (("tf_efficientnet_lite0", "efficientnet_lite0"), ("resnet18", "timm")):
+        recipe = Recipe(model, weights=weights, mean=(0.1, 0.2, 0.3), steps=1)
+        assert with_pretrained_normalization(recipe).mean == (0.1, 0.2, 0.3)
+
+
 def test_packaged_weights_name_their_network_and_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="are those of 'tf_efficientnet_lite0'"):
         with_pretrained_normalization(Recipe("efficientnet_lite0", weights="efficientnet_lite0", steps=1))

@@ -42,3 +42,4 @@ def test_a_trained_network_has_its_page(tmp_path: Path) -> None:
     best, folder = format_result(trained).splitlines()
     assert f"validation accuracy {trained.best.valid_accuracy:.4f}" in best
     assert folder == f"kept in {tmp_path / 'run'}"
+    assert format_result(dataclasses.replace(trained, folder=None)).endswith("\nnot saved")

@@ -41,15 +41,6 @@ def test_products_are_taken_in_bfloat16_where_asked() -> None:
             assert (one @ one).dtype == dtype
 
 
-@pytest.mark.parametrize("has", [True, False])
-def test_large_networks_use_the_bfloat16_of_a_cpu(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    device = find_device("cpu", "auto")
-    assert device.with_cpu_bfloat16(30_000_000).bfloat16 == has
-    assert not device.with_cpu_bfloat16(7_000_000).bfloat16
-
-
 def test_one_process_adds_up_alone() -> None:
     device = DeviceContext(torch.device("cpu"), bfloat16=False)
     numbers = torch.tensor([1.0, 2.0])

@@ -141,6 +141,7 @@ def test_an_explosion_is_reported_in_the_end() -> None:
     assert check_explosion(early, last, 0.0, good) is None
     assert check_explosion(early, replace(last, epoch=1000.0), 0.0, good) is not None
     assert check_explosion((), last, 0.1, good) is None
+    assert check_explosion((), replace(last, step=0, epoch=0.0, progress=0.0), 0.1, good) is None  # a probe alone
 
 
 def test_a_run_is_compared_to_an_earlier_one(tmp_path: Path) -> None:

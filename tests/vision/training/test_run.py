@@ -6,7 +6,6 @@ import torch
 from pictures import digits, image_set, noise, parts, tiny_recipe
 
 from windvane.errors import InputError
-from windvane.vision.augment.batch import augment_batch
 from windvane.vision.networks.create import create_model
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.optimizer import classification_loss
@@ -34,8 +33,7 @@ def test_the_same_step_has_the_same_loss() -> None:
         images, labels = next(run.train_loader.train_batches(run.sampler, 0))
         losses = []
         for step in (3, 3, 4):
-            generator = run.step_generator(step)
-            pixels, targets = augment_batch(images, labels, run.n_classes, run.augmentation, generator)
+            pixels, targets = run.augment(images, labels, step)
             losses.append(classification_loss(run.forward(run.network, pixels), targets, run.recipe).item())
     assert losses[0] == losses[1] != losses[2]
 

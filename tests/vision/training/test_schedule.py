@@ -111,6 +111,13 @@ def test_evaluations_take_a_small_share_of_the_time() -> None:
     assert 1 <= taken <= 3
 
 
+def test_a_timed_run_leaves_time_for_what_follows() -> None:
+    clock = Clock()
+    schedule = Schedule(time_budget=100.0, evaluations_after=3.0, seconds_after=10.0, clock=clock)
+    run(schedule, clock, lambda _: 0.1, 2.0)
+    assert 100 - 3 * 2 - 10 - 3 <= schedule.elapsed <= 100 - 3 * 2 - 10
+
+
 def test_a_step_longer_than_the_time_ends_the_run() -> None:
     clock = Clock()
     schedule = Schedule(time_budget=5.0, clock=clock)
@@ -179,6 +186,7 @@ def test_images_that_load_before_the_first_step_do_not_end_the_run() -> None:
     assert clock.now <= 161.0
 
 
+@pytest.mark.alone
 def test_a_network_is_trained_to_the_end_of_its_time_though_its_images_load_slowly() -> None:
     loader_seconds, data = 0.8, digits(600, 400)
     training = TrainingRun(tiny_recipe(epochs=10_000, batch_size=8), data, find_device("cpu", "float32"))

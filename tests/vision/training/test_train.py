@@ -139,15 +139,17 @@ def test_an_interrupted_run_continues_bit_by_bit(step: int, tmp_path: Path, monk
     """Before the first evaluation, and between two of them; what was added up since the last one is not lost."""
     recipe, data, folder = tiny_recipe(**RESUMED), digits(300, 100), tmp_path / "run"
     whole = train(recipe, data, quiet=True)
-    step_generator = TrainingRun.step_generator
+    augment = TrainingRun.augment
 
-    def interrupt(run: TrainingRun, number: int) -> torch.Generator:
+    def interrupt(
+        run: TrainingRun, images: torch.Tensor, labels: torch.Tensor, number: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if number == step:
             os.kill(os.getpid(), signal.SIGINT if step else signal.SIGTERM)
-        return step_generator(run, number)
+        return augment(run, images, labels, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(TrainingRun, "step_generator", interrupt)
+        patched.setattr(TrainingRun, "augment", interrupt)
         with pytest.raises(KeyboardInterrupt, match=rf"stopped after step {step + 1}, \d+% of the run: .*resume=True"):
             train(recipe, data, out=folder, quiet=True)
         with pytest.raises(KeyboardInterrupt, match="nothing was saved"):
@@ -173,6 +175,13 @@ def test_a_finished_run_is_read_back(tmp_path: Path) -> None:
     assert again.history == first.history
     files = {"manifest.json", "metrics.csv", "model.safetensors", CHECKPOINT}
     assert {file.name for file in (tmp_path / "run").iterdir()} - {"tensorboard"} == files
+
+
+def test_a_run_whose_model_takes_tuples_is_resumed(tmp_path: Path) -> None:
+    small = {"layers": (1, 1, 1, 1), "channels": (8, 8, 8, 16), "stem_chs": 8}
+    recipe, data = replace(tiny_recipe(steps=2), model="resnetv2_50", model_kwargs=small), digits(70, 30)
+    first = train(recipe, data, out=tmp_path / "run", quiet=True)
+    assert train(recipe, data, out=tmp_path / "run", resume=True, quiet=True).history == first.history
 
 
 def test_other_runs_are_not_written_over(tmp_path: Path) -> None:

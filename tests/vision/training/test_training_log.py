@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from windvane.errors import DiskError
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.schedule import Schedule
 from windvane.vision.training.training_log import (
@@ -31,6 +32,8 @@ def test_metrics_are_a_table(tmp_path: Path) -> None:
         assert table["step"].tolist() == [10, 20][:n]
     assert table["valid_accuracy"].isna().tolist() == [True, False]
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.csv"]
+    with pytest.raises(DiskError, match=r"metrics\.csv"):
+        write_metrics(tmp_path / "gone", ROWS)
 
 
 def test_tensorboard_reads_them(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from numpy.typing import NDArray
 from picture_folders import pictures, tiny_weights
+from safetensors.torch import save_file
 
 from windvane.errors import ModelFileError
 from windvane.runtime.columns.table import PIXELS, FeatureView
@@ -77,6 +79,16 @@ def test_more_time_gives_more_columns(extractor: FeatureExtractor) -> None:
     views = compute_views(extractor, pixels, first_seconds=300, seconds=300).views
     assert [view.size for view in views] == [64, 96]  # images of 10 pixels are not enlarged further
     assert views[1].start == views[0].stop
+
+
+def test_a_network_that_takes_one_size_has_one_view(tmp_path: Path) -> None:
+    save_file(timm.create_model("vit_lite_6_4").state_dict(), tmp_path / "weights.safetensors")
+    extractor = FeatureExtractor((f"vit_lite_6_4={tmp_path / 'weights.safetensors'}",), tmp_path / "features")
+    pixels = np.ascontiguousarray(pictures(12)[0][:, :10])
+    computed = compute_views(extractor, pixels, first_seconds=300, seconds=300)
+    assert [view.size for view in computed.views] == [32]
+    again = FeatureExtractor(extractor.names, extractor.folder)
+    np.testing.assert_allclose(again.compute(computed.views[0], pixels), computed.matrix, rtol=1e-3, atol=1e-3)
 
 
 def test_a_short_time_leaves_the_first_images(extractor: FeatureExtractor) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -20,16 +19,14 @@ from windvane.errors import InputError, check_usable
 from windvane.vision.augment import operations as ops
 from windvane.vision.augment.augreg import AugRegLevel
 
-OPERATIONS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
-    {
-        operation.__name__: operation
-        for operation in (
-            *(ops.autocontrast, ops.equalize, ops.invert, ops.rotate, ops.posterize, ops.solarize, ops.color),
-            *(ops.contrast, ops.brightness, ops.sharpness, ops.shear_x, ops.shear_y, ops.translate_x),
-            *(ops.translate_y, ops.cutout, ops.solarize_add),
-        )
-    }
-)
+OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
+    operation.__name__: operation
+    for operation in (
+        *(ops.autocontrast, ops.equalize, ops.invert, ops.rotate, ops.posterize, ops.solarize, ops.color),
+        *(ops.contrast, ops.brightness, ops.sharpness, ops.shear_x, ops.shear_y, ops.translate_x),
+        *(ops.translate_y, ops.cutout, ops.solarize_add),
+    )
+}
 
 _REFERENCE_SIZE = 224  # pixels; the image size that the distances of the paper are meant for
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 N_COMPONENTS = 512
 PROJECTED_IMAGES = 1_000  # that the principal components are computed from
-_SMALLEST_VARIANCE = 1e-6  # added to all: the slope of a root has no bound
+_SMALLEST_VARIANCE = 1e-6  # added to each: the gradient of a square root is infinite at 0
 _NOISE = 1e-3  # singular values that are a smaller share of the largest are rounding errors
 _HOLDS_BLOCKS = re.compile(r"blocks|stages|layers|layer\d|s\d")
 
@@ -69,12 +69,11 @@ class BlockClassifier(nn.Module):
         self.scores = nn.Linear(matrix.shape[1], n_classes)
 
     def forward(self, last: Tensor) -> Tensor:
-        """Return logits (n, n_classes) of what the last layer is (n, d), and of what the hooks of the blocks kept."""
+        """Return logits (n, n_classes) of the last features (n, d) and of what the hooks of the blocks kept."""
         kept = _with_kept(last.flatten(1)).float()
         # The projection is a small difference of large numbers: bfloat16 would leave little of it.
-        kind = kept.device.type
-        is_reduced = torch.is_autocast_enabled(kind)
-        with torch.autocast(kind, enabled=False) if is_reduced else nullcontext():
+        device = kept.device.type
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
             projected = kept @ self.matrix + self.offset
         scores: Tensor = self.scores(projected)
         return scores
@@ -103,10 +102,10 @@ def _with_kept(last: Tensor) -> Tensor:  # (n, d) -> (n, p)
     return torch.cat([last, *_local.kept], dim=1)
 
 
-def _keep(places: tuple[int, ...], block: nn.Module, inputs: Any, output: Any) -> None:
+def _keep(position_dims: tuple[int, ...], block: nn.Module, inputs: Any, output: Any) -> None:
     if not hasattr(_local, "kept") or not isinstance(output, Tensor):
         return
-    dim = (1,) if output.ndim == 3 else places  # tokens are (n, t, c)
+    dim = (1,) if output.ndim == 3 else position_dims  # tokens are (n, t, c)
     output = output.float()
     mean = output.mean(dim, keepdim=True)
     variance = (output - mean).square().mean(dim)  # torch.var_mean takes ten times as long
@@ -127,10 +126,10 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal components of standardized features, turned at random, as one affine map.
+    """Principal components of standardized features, rotated at random, as one affine map.
 
-    All columns have about the same variance after the turn, so that models which scale them see the distances of all
-    features, and not noise as large as the first component.
+    The rotation gives all columns about the same variance. A model that scales each column then keeps the distances
+    between images; without the rotation it would enlarge the last components, which are noise, to that of the first.
     """
 
     matrix: NDArray[np.float32]  # (p, k)
@@ -138,19 +137,19 @@ class Projection:
 
     @classmethod
     def fit(cls, features: NDArray[np.float32]) -> Projection:
-        """Learn it from the features (n, p) of some images."""
+        """Fit it to the features (n, p) of some images."""
         center, spread = features.mean(axis=0), features.std(axis=0)
         scale = np.where(spread > 0, spread, 1)
-        _, values, directions = linalg.svd((features - center) / scale, full_matrices=False)
-        n_kept = max(1, int((values[:N_COMPONENTS] > _NOISE * values[0]).sum()))
-        turn = np.linalg.qr(np.random.default_rng(0).normal(size=(n_kept, n_kept)))[0]
-        size = np.sqrt(np.mean(values[:n_kept] ** 2) / len(features)) or 1.0
-        matrix = directions[:n_kept].T @ turn / size / scale[:, None]
+        _, singular, directions = linalg.svd((features - center) / scale, full_matrices=False)
+        n_kept = max(1, int((singular[:N_COMPONENTS] > _NOISE * singular[0]).sum()))
+        rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(n_kept, n_kept)))[0]
+        deviation = np.sqrt(np.mean(singular[:n_kept] ** 2) / len(features)) or 1.0  # of a rotated component
+        matrix = directions[:n_kept].T @ rotation / deviation / scale[:, None]
         return cls(matrix.astype(np.float32), (-center @ matrix).astype(np.float32))
 
     @classmethod
     def empty(cls, network: nn.Module, image_size: int, n_components: int) -> Projection:
-        """Return one of zeros for a network that `watch_blocks` has prepared, to be filled from a file."""
+        """Return zeros of the shapes for a network that `watch_blocks` has prepared, to be filled from a file."""
         was_training = network.training
         with torch.no_grad():
             n_features = block_features(network.eval(), torch.zeros(1, 3, image_size, image_size)).shape[1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -27,7 +28,7 @@ from windvane.runtime.models.realmlp import CLIP, FittedRealMLP
 from windvane.runtime.models.sklearn_estimator import FittedSklearn
 from windvane.runtime.models.trees import FittedForest, ForestPredictor
 from windvane.runtime.output import Output
-from windvane.vision.export import pixel_network
+from windvane.vision.export import Normalize, pixel_network
 from windvane.vision.networks.block_features import block_features
 from windvane.vision.saved_model import TrainedModel
 from windvane.vision.transfer.frozen_features import FeatureExtractor
@@ -66,19 +67,18 @@ class ImageEnsemble(nn.Module):
         """Return probabilities of uint8 images."""
         pixels = images.to(torch.float32)
         features = torch.cat([view(pixels) for view in self.views], dim=1) if len(self.views) else pixels  # (n, p)
-        found = [model(pixels if isinstance(model, _OfPixels) else features) for model in self.models]
-        predictions = iter(found)
+        predictions = iter([model(pixels if isinstance(model, _OfPixels) else features) for model in self.models])
         blend = [weight * self._average_folds(list(islice(predictions, n_folds))) for weight, n_folds in self.shares]
         probabilities: Tensor = self.calibration(torch.stack(blend).sum(dim=0))
         return probabilities
 
-    def _average_folds(self, found: list[Tensor]) -> Tensor:
+    def _average_folds(self, predictions: list[Tensor]) -> Tensor:
         """Do what `Ensemble.average_folds` does."""
-        if len(found) == 1:
-            return found[0]
+        if len(predictions) == 1:
+            return predictions[0]
         if not self.averages_roots:
-            return torch.stack(found).mean(dim=0)
-        squares = torch.stack(found).sqrt().mean(dim=0).square()
+            return torch.stack(predictions).mean(dim=0)
+        squares = torch.stack(predictions).sqrt().mean(dim=0).square()
         return squares / squares.sum(dim=1, keepdim=True)
 
 
@@ -135,7 +135,7 @@ def is_expressible(model: Any) -> bool:
 
 
 def _trained(model: Any) -> TrainedModel | None:
-    """Return the network of a fitted image network."""
+    """Return the network of a fitted model of `windvane.models.image_network`; None for other models."""
     trained = getattr(model, "model", None)
     return trained if isinstance(trained, TrainedModel) else None
 
@@ -153,9 +153,9 @@ def _build(model: Any, size: int) -> nn.Module:
         return _OfPixels(resize, pixel_network(trained))
     if isinstance(model, FittedLinear):
         return nn.Sequential(_Numbers(model.encoder), _Scores(model.coefficients, model.intercept, model.output))
-    kinds = {FittedRealMLP: _RealMLP, FittedForest: _Forest, FittedSklearn: _Kernel}
-    built: nn.Module = next(made(model) for kind, made in kinds.items() if isinstance(model, kind))
-    return built
+    if isinstance(model, FittedRealMLP):
+        return _RealMLP(model)
+    return _Forest(model) if isinstance(model, FittedForest) else _Kernel(model)
 
 
 def _tensor(array: Any) -> Tensor:
@@ -206,8 +206,6 @@ def _torch_matrix(before: int, after: int) -> Tensor | None:  # (after, before)
 class _View(nn.Module):
     """The features (n, d) of one frozen network at one size, or the pixels of small copies."""
 
-    mean: Tensor
-    std: Tensor
     matrix: Tensor
     offset: Tensor
 
@@ -220,9 +218,7 @@ class _View(nn.Module):
         model = reader.extractor.network(view.weights)
         self.network = copy.deepcopy(model.network).cpu()
         self.resize = _Resize(_torch_matrix(reader.size, view.size), rounded=False)
-        mean, std = model.recipe.normalization
-        self.register_buffer("mean", 255.0 * torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", 255.0 * torch.tensor(std)[:, None, None])
+        self.normalize = Normalize(model.recipe)
         projection = reader.extractor.projection(view.weights, view.size)
         self.register_buffer("matrix", _tensor(projection.matrix))
         self.register_buffer("offset", _tensor(projection.offset))
@@ -232,11 +228,11 @@ class _View(nn.Module):
         if self.network is None:
             flat: Tensor = resized.permute(0, 2, 3, 1).flatten(1)
             return flat / 255
-        return block_features(self.network, (resized - self.mean) / self.std) @ self.matrix + self.offset
+        return block_features(self.network, self.normalize(resized)) @ self.matrix + self.offset
 
 
 class _Numbers(nn.Module):
-    """What an encoder makes of numbers without missing values."""
+    """The steps of an encoder, for numbers without missing values."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -248,8 +244,11 @@ class _Numbers(nn.Module):
     def forward(self, numbers: Tensor) -> Tensor:
         for i, op in enumerate(self.steps):
             if op in _STEPS:
-                numbers = _STEPS[op](numbers, lambda name, i=i: getattr(self, f"{name}_{i}"))  # type: ignore[misc]
+                numbers = _STEPS[op](numbers, partial(self._array, i))
         return numbers
+
+    def _array(self, i: int, name: str) -> Tensor:
+        return self.get_buffer(f"{name}_{i}")
 
 
 # Nothing is missing in features, so that "impute" changes nothing.

@@ -16,8 +16,8 @@ _CHECKED_SIZE = 64  # pixels of the noise on which both networks are compared
 def fold_batch_norm(network: nn.Module) -> nn.Module:
     """Return a copy for prediction of a network of timm; the network itself where folding would change its features.
 
-    A batch normalization that stands behind a convolution of as many channels among the children of a module is taken
-    to follow it in the computation, too. Both networks are compared on noise.
+    A batch normalization that is the next child of a module after a convolution of as many channels is assumed to
+    follow it in the computation. So both networks are compared on noise.
     """
     folded = copy.deepcopy(network).eval()
     n_folded = sum(_fold_children(module) for module in folded.modules())
@@ -37,7 +37,7 @@ def _fold_children(module: nn.Module) -> int:
 
 
 def _have_same_features(network: nn.Module, folded: nn.Module) -> bool:
-    """Whether both see the same in noise, which networks of one image size may refuse."""
+    """Whether both compute the same features of noise; False where a network does not take images of its size."""
     weight = next(network.parameters())
     noise = torch.rand((2, 3, _CHECKED_SIZE, _CHECKED_SIZE), generator=torch.Generator().manual_seed(0)) - 0.5
     try:

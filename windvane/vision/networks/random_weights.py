@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 _IN_PLACE = ("uniform_", "normal_", "random_", "exponential_", "bernoulli_", "cauchy_", "log_normal_", "geometric_")
 _CREATORS = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial")
-_INIT = ("uniform_", "normal_", "kaiming_uniform_")  # those that a mode is asked about as a whole
+_INIT = ("uniform_", "normal_", "kaiming_uniform_")  # of torch.nn.init, which a mode gets as one call
 _RANDOM = {
     *(getattr(Tensor, name) for name in _IN_PLACE),
     *(getattr(torch, name) for name in _CREATORS),
@@ -22,8 +22,8 @@ _RANDOM = {
 class DrawFrom(TorchFunctionMode):
     """Inside a ``with`` block, this thread draws its random numbers from generators with a seed.
 
-    They are the same numbers as after ``torch.manual_seed(seed)``, which would set the generator of all threads: a
-    network that is made in the background would disturb the dropout of one that trains in the foreground.
+    They are the same numbers as after ``torch.manual_seed(seed)``, which would seed the generator of all threads: a
+    network that is created in the background would disturb the dropout of one that trains in the foreground.
     """
 
     def __init__(self, seed: int) -> None:

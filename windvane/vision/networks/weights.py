@@ -49,13 +49,12 @@ def load_pretrained_model(recipe: Recipe, n_classes: int) -> nn.Module:
 
 def with_pretrained_normalization(recipe: Recipe) -> Recipe:
     """Return the recipe with the mean and std that its weights were trained with, unless it sets its own."""
-    if recipe.weights in PACKAGED_WEIGHTS:
+    mean, std = recipe.normalization
+    if recipe.weights in PACKAGED_WEIGHTS:  # trained with 0.5, unlike those of timm's configuration
         wanted = PACKAGED_WEIGHTS[recipe.weights]
         if recipe.model != wanted:
             raise InputError(f"weights={recipe.weights!r} are those of {wanted!r}, but model={recipe.model!r}.")
-        return replace(recipe, mean=(0.5,) * 3, std=(0.5,) * 3)  # timm's configuration has others
-    mean, std = recipe.normalization
-    if recipe.weights is not None:
+    elif recipe.weights is not None:
         earlier, cfg = recipe_of_run(recipe.weights), get_pretrained_cfg(recipe.model)
         if earlier is not None:
             mean, std = earlier.normalization

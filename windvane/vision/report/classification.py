@@ -1,4 +1,4 @@
-"""Predictions on labelled images, evaluated: by class, by pair of classes, and image by image."""
+"""Predictions on labelled images, evaluated as a whole and image by image."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
@@ -54,47 +54,10 @@ class EvaluatedImages:
         """Fraction of correct predictions."""
         return float(self.correct.mean())
 
-    @property
-    def log_loss(self) -> float:
-        """Mean negative logarithm of the probability of the true class."""
-        true = self.probabilities[np.arange(len(self.target)), self.target].astype(np.float64)
-        return float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())
-
     def interval(self) -> tuple[float, float]:
         """Return the 95 % confidence interval of the accuracy (Wilson's score interval)."""
         interval = binomtest(int(self.correct.sum()), len(self.target)).proportion_ci(method="wilson")
         return float(interval.low), float(interval.high)
-
-    @cached_property
-    def confusion(self) -> NDArray[np.int64]:
-        """Images by true class (rows) and predicted class (columns), shape (c, c)."""
-        return np.asarray(confusion_matrix(self.target, self.predicted, labels=range(len(self.images.classes))))
-
-    @cached_property
-    def recall(self) -> NDArray[np.float64]:
-        """Fraction of the images of each class that are predicted as such, shape (c,); nan without images."""
-        return self._scores[1]
-
-    @cached_property
-    def precision(self) -> NDArray[np.float64]:
-        """Fraction of the predictions of each class that are correct, shape (c,); nan without predictions."""
-        return self._scores[0]
-
-    @cached_property
-    def f1(self) -> NDArray[np.float64]:
-        """Harmonic mean of precision and recall of each class, shape (c,); nan without images and predictions."""
-        return self._scores[2]
-
-    @cached_property
-    def _scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            self.target, self.predicted, labels=range(len(self.images.classes)), zero_division=np.nan
-        )
-        return np.asarray(precision), np.asarray(recall), np.asarray(f1)
-
-    def balanced_accuracy(self) -> float:
-        """Return the mean recall over the classes that have images."""
-        return float(np.nanmean(self.recall))
 
     def top_accuracy(self, k: int) -> float:
         """Return the fraction of images whose class is among the k most probable."""
@@ -123,10 +86,6 @@ class EvaluatedImages:
     def most_confident(self, *, correct: bool, n: int, per_class: int) -> list[int]:
         """Return the positions of up to n correct, or wrong, images of highest confidence, the highest first."""
         # At most `per_class` of a predicted class are returned.
-        chosen: list[int] = []
-        count = np.zeros(len(self.images.classes), dtype=np.int64)
-        for i in np.argsort(-self.confidence, kind="stable").tolist():
-            if self.correct[i] == correct and count[self.predicted[i]] < per_class and len(chosen) < n:
-                count[self.predicted[i]] += 1
-                chosen.append(i)
-        return chosen
+        order = np.argsort(-self.confidence, kind="stable")
+        order = order[self.correct[order] == correct]
+        return list(pd.Series(order).groupby(self.predicted[order]).head(per_class).head(n))

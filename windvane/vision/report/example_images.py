@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.metrics import precision_recall_fscore_support
 
 from windvane.pages.html_builder import Html, Section, figure, paragraph, table
 from windvane.vision.report.classification import EvaluatedImages
@@ -17,10 +18,12 @@ def scores_by_class(one: EvaluatedImages) -> Html:
     def share(value: float) -> str:
         return "-" if np.isnan(value) else f"{value:.1%}"
 
-    sizes = one.confusion.sum(axis=1)
+    classes = one.images.classes
+    precision, recall, f1, sizes = precision_recall_fscore_support(
+        one.target, one.predicted, labels=range(len(classes)), zero_division=np.nan
+    )
     rows = [
-        [one.images.classes[i], int(sizes[i]), share(one.recall[i]), share(one.precision[i]), share(one.f1[i])]
-        for i in np.argsort(one.recall)
+        [classes[i], int(sizes[i]), share(recall[i]), share(precision[i]), share(f1[i])] for i in np.argsort(recall)
     ]
     caption = (
         "Recall: share of the images of the class that are found. Precision: share of its predictions that hold. F1: "

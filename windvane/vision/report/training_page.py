@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from windvane.curvature.fisher_trace import FisherRecord
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
 from windvane.evaluation.curves import top_confusions
 from windvane.evaluation.evaluation_page import confusion_figure, confusions_table
+from windvane.evaluation.metric_functions import balanced_accuracy, log_loss
 from windvane.pages.html_builder import (
     Html,
     Page,
@@ -73,7 +75,8 @@ def format_result(result: TrainingResult) -> str:
     """
     best = result.best
     scores = f"validation accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f}"
-    return f"best: epoch {best.epoch:.1f}, {scores}\nkept in {result.folder}"
+    where = "not saved" if result.folder is None else f"kept in {result.folder}"
+    return f"best: epoch {best.epoch:.1f}, {scores}\n{where}"
 
 
 def write_report(result: TrainingResult, data: ImageSplits, path: str | Path | None = None) -> Path:
@@ -98,9 +101,11 @@ def write_report(result: TrainingResult, data: ImageSplits, path: str | Path | N
     --------
     >>> write_report(train(recipe, data, out="run"), data)  # doctest: +SKIP
     """
-    if path is None and result.folder is None:
-        raise InputError("path is missing: the run kept no folder. Allowed: a name that ends in .html.")
-    target = Path(path) if path is not None else Path(result.folder or "") / PAGE
+    if path is None:
+        if result.folder is None:
+            raise InputError("path is missing: the run kept no folder. Allowed: a name that ends in .html.")
+        path = result.folder / PAGE
+    target = Path(path)
     check_path(target)
     if data.train.classes != result.model.classes:
         raise InputError(f"data has the classes {', '.join(data.train.classes)}, but the model has others.")
@@ -114,8 +119,8 @@ def write_report(result: TrainingResult, data: ImageSplits, path: str | Path | N
 
 def make_page(result: TrainingResult, data: ImageSplits, evaluated: Sequence[EvaluatedImages]) -> Page:
     """Return the page; its errors are those on test images if there are any, else on validation images."""
-    first = min(evaluated, key=lambda one: one.used_for_selection, default=None)
-    sections = [] if first is None else [_errors(first), examples_section(first)]
+    evaluated = sorted(evaluated, key=lambda one: one.used_for_selection)
+    sections = [_errors(evaluated[0]), examples_section(evaluated[0])] if evaluated else []
     versions = table(["", ""], [[*pair] for pair in result.versions.items()], label="Versions")
     sections += [_training(result), _data(data), _use(result.folder), Section("Versions", [versions])]
     title = f"windvane: {result.model.recipe.model if result.folder is None else result.folder.name}"
@@ -123,18 +128,17 @@ def make_page(result: TrainingResult, data: ImageSplits, evaluated: Sequence[Eva
 
 
 def _headline(result: TrainingResult, data: ImageSplits, evaluated: Sequence[EvaluatedImages]) -> list[Html]:
-    """Return the cards on top, the unbiased score first."""
+    """Return the cards on top; `evaluated` has unbiased scores first."""
     entries: list[tuple[str, str, object]] = []
-    ordered = sorted(evaluated, key=lambda one: one.used_for_selection)
-    for one in ordered:
+    for one in evaluated:
         low, high = one.interval()
         use = "selected the model, so it is slightly too good" if one.used_for_selection else "selected nothing"
         remark = f"95 % interval {low:.1%} to {high:.1%}; {len(one.images):,} images, which {use}"
         name = "Validation accuracy" if one.used_for_selection else "Test accuracy"
         entries.append((name, f"{one.accuracy:.1%}", remark))
-    if ordered:
-        counts = np.bincount(ordered[0].target, minlength=len(ordered[0].images.classes))
-        words = f"always predicting {ordered[0].images.classes[int(counts.argmax())]}"
+    if evaluated:
+        counts = np.bincount(evaluated[0].target)
+        words = f"always predicting {evaluated[0].images.classes[int(counts.argmax())]}"
         entries.append(("Majority class", f"{counts.max() / counts.sum():.1%}", words))
     entries.append(("Images", f"{len(data.train):,}", f"to train on, of {len(data.train.classes)} classes"))
     speed = pd.Series([one.images_per_second for one in result.history]).median()
@@ -142,7 +146,7 @@ def _headline(result: TrainingResult, data: ImageSplits, evaluated: Sequence[Eva
     network = f"{result.model.recipe.model}, {n_parameters} parameters, {number(speed, 3)} images a second"
     entries.append(("Training", format_duration(result.seconds), network))
     content = [metric_cards(entries)]
-    if ordered and ordered[0].used_for_selection:
+    if evaluated and evaluated[0].used_for_selection:
         content.append(note("There is no unbiased score yet: keep test images aside, which select nothing."))
     return content
 
@@ -157,14 +161,16 @@ def _format_count(n: int) -> str:
 def _errors(one: EvaluatedImages) -> Section:
     classes = one.images.classes
     which = "validation images, which also selected the model" if one.used_for_selection else "test images"
+    loss = log_loss(one.target, one.probabilities.astype(np.float64))
     words = (
         f"On {len(one.images):,} {which}: {one.accuracy:.1%} are correct. The mean over the classes is "
-        f"{one.balanced_accuracy():.1%}, the log loss {number(one.log_loss, 3)}. The mean confidence of the network is "
-        f"{one.confidence.mean():.1%}."
+        f"{balanced_accuracy(one.target, one.predicted):.1%}, the log loss {number(loss, 3)}. The mean confidence of "
+        f"the network is {one.confidence.mean():.1%}."
     )
     content = [paragraph(words)]
     if len(classes) <= MAX_MATRIX:
-        content.append(confusion_figure(one.confusion, classes, ""))
+        counts = confusion_matrix(one.target, one.predicted, labels=range(len(classes)))
+        content.append(confusion_figure(counts, classes, ""))
     tables = [] if len(classes) > MAX_OPEN_ROWS else [scores_by_class(one)]
     confusions = top_confusions(one.target, one.predicted, classes)[:MAX_PAIRS]
     if len(classes) > 2 and confusions:
@@ -251,15 +257,9 @@ def _fisher_trace(records: Sequence[FisherRecord], reference: Sequence[FisherRec
     if not records or not lines:
         return None
     steps, powers = (np.concatenate([getattr(line, axis) for line in lines]) for axis in ("x", "y"))
-    around = Axis.around("Tr(F)", powers)
-    ticks = [(math.log10(m) + k, f"{m * 10.0**k:g}") for k in range(-12, 16) for m in (1, 2, 5)]
-    ticks = [tick for tick in ticks if around.low <= tick[0] <= around.high]
-    if len(ticks) > MAX_TICKS:
-        ticks = [tick for tick in ticks if tick[0] == round(tick[0])]
-    if len(ticks) < 2:
-        ticks = [(power, number(10.0**power, 3)) for power, _ in round_ticks(around.low, around.high)]
-    x_axis = Axis.around("step", [0, *steps], margin=0.02)
-    picture = plot(lines, x_axis, Axis("Tr(F)", around.low, around.high, ticks), "Fisher trace over the steps")
+    x_axis, y_axis = Axis.around("step", [0, *steps], margin=0.02), Axis.around("Tr(F)", powers)
+    y_axis = replace(y_axis, ticks=_log_ticks(y_axis.low, y_axis.high))
+    picture = plot(lines, x_axis, y_axis, "Fisher trace over the steps")
     caption = "Log scale; each is an estimate from one batch."
     if reference:
         caption += " The two are compared at equal entropy of the predictions, not at equal steps."
@@ -268,46 +268,71 @@ def _fisher_trace(records: Sequence[FisherRecord], reference: Sequence[FisherRec
     return figure("Fisher trace", picture, caption, legend=lines if len(lines) > 1 else ())
 
 
+def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return ticks between two logarithms to base 10: round numbers, of many the powers of 10."""
+    ticks = [(math.log10(m) + k, f"{m * 10.0**k:g}") for k in range(-12, 16) for m in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick[0] <= high]
+    if len(ticks) > MAX_TICKS:
+        ticks = [tick for tick in ticks if tick[0] == round(tick[0])]
+    if len(ticks) < 2:
+        ticks = [(power, number(10.0**power, 3)) for power, _ in round_ticks(low, high)]
+    return ticks
+
+
 def describe_recipe(recipe: Recipe) -> list[str]:
     """Describe a recipe in sentences: network, schedule, augmentation, regularization."""
     size = recipe.image_size
     start = "random weights" if recipe.weights is None else f"the weights {recipe.weights}"
-    network = f"{recipe.model} from {start}, on images of {size} x {size} pixels, seed {recipe.seed}."
+    return [
+        f"{recipe.model} from {start}, on images of {size} x {size} pixels, seed {recipe.seed}.",
+        _describe_schedule(recipe),
+        _describe_crops(recipe),
+        _describe_regularization(recipe),
+    ]
+
+
+def _describe_schedule(recipe: Recipe) -> str:
     lengths = {"epochs": recipe.epochs, "steps": recipe.steps, "seconds": recipe.time_budget}
     length = next(f"{value:g} {unit}" for unit, value in lengths.items() if value is not None)
     optimizer = {"adamw": "AdamW", "sgd": "SGD with momentum 0.9"}[recipe.optimizer]
-    schedule = (
+    text = (
         f"{length} in batches of {recipe.batch_size} by {optimizer}. The learning rate rises to "
         f"{recipe.learning_rate:g} over the first {recipe.warmup_fraction:.0%} of the run, then falls to zero along a "
         f"cosine. Weight decay {recipe.weight_decay:g}."
     )
     if recipe.micro_batch_size is not None:
-        schedule += f" A batch is computed {recipe.micro_batch_size} images at a time."
+        text += f" A batch is computed {recipe.micro_batch_size} images at a time."
     if recipe.grad_clip is not None:
-        schedule += f" Gradients are clipped to a norm of {recipe.grad_clip:g}."
+        text += f" Gradients are clipped to a norm of {recipe.grad_clip:g}."
+    return text
+
+
+def _describe_crops(recipe: Recipe) -> str:
     crops = {
         "random_resized_crop": f"cropped to {recipe.min_crop_area:.0%} or more of their area",
         "random_shift": "shifted by up to an eighth",
         "none": "not cropped",
     }
-    augmentation = [f"AugReg level {recipe.augreg}", crops[recipe.crop]]
-    augmentation += ["half of them flipped"] if recipe.horizontal_flip else []
+    flipped = ", half of them flipped" if recipe.horizontal_flip else ""
     evaluated = "the central square of each image" if recipe.crops_center else "whole images, stretched to a square"
+    return f"Training images: AugReg level {recipe.augreg}, {crops[recipe.crop]}{flipped}. Evaluated: {evaluated}."
+
+
+def _describe_regularization(recipe: Recipe) -> str:
     rates = {"dropout": recipe.dropout, "stochastic depth up to": recipe.drop_path}
-    more = [
-        " and ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate) or "no dropout or stochastic depth"
-    ]
-    more += [f"label smoothing {recipe.label_smoothing:g}"] if recipe.label_smoothing else []
-    more += [f"moving average of the weights {recipe.ema_decay:g}"] if recipe.ema_decay is not None else []
-    more += [f"Fisher Penalty {recipe.fisher_penalty:g}"] if recipe.fisher_penalty else []
-    more += [f"the first {recipe.freeze_fraction:.0%} of the layers frozen"] if recipe.freeze_fraction else []
-    more += ["binary cross-entropy"] if recipe.loss == "binary_cross_entropy" else []
-    return [
-        network,
-        schedule,
-        f"Training images: {', '.join(augmentation)}. Evaluated: {evaluated}.",
-        f"Regularization: {', '.join(more)}.",
-    ]
+    dropout = " and ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate)
+    parts = [dropout or "no dropout or stochastic depth"]
+    if recipe.label_smoothing:
+        parts.append(f"label smoothing {recipe.label_smoothing:g}")
+    if recipe.ema_decay is not None:
+        parts.append(f"moving average of the weights {recipe.ema_decay:g}")
+    if recipe.fisher_penalty:
+        parts.append(f"Fisher Penalty {recipe.fisher_penalty:g}")
+    if recipe.freeze_fraction:
+        parts.append(f"the first {recipe.freeze_fraction:.0%} of the layers frozen")
+    if recipe.loss == "binary_cross_entropy":
+        parts.append("binary cross-entropy")
+    return f"Regularization: {', '.join(parts)}."
 
 
 # Data and use.

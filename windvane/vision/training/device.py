@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,6 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError
 
-# With fewer multiply-adds per image, casting costs more than a CPU gains: 0.6 times as fast at 7 million, 1.5 to 2.0
-# times from 30 million on (AVX-512 BF16, two cores).
-_MIN_BFLOAT16_MACS = 2e7
 _CPU_CACHE, _GPU_CACHE = 2 * 2**30, 0.25  # memory for images: bytes on a CPU, fraction of the memory of a GPU
 
 
@@ -57,16 +54,14 @@ class DeviceContext:
         return wrapped
 
     def seed(self, seed: int, *numbers: int) -> torch.Generator:
-        """Seed torch's own generators (dropout) for a seed and, say, a step; return one of the CPU (augmentation)."""
-        first, second = derive_seed(seed, self.rank, *numbers), derive_seed(seed, self.rank, *numbers, 1)
-        torch.manual_seed(first)
-        return torch.Generator().manual_seed(second)
+        """Seed torch's global generators (dropout) by a seed and, say, a step; return one of the CPU (augmentation)."""
+        torch.manual_seed(derive_seed(seed, self.rank, *numbers))
+        return torch.Generator().manual_seed(derive_seed(seed, self.rank, *numbers, 1))
 
     def fork_rng(self) -> AbstractContextManager[None]:
         """Leave the caller's random generators as they are."""
-        context: AbstractContextManager[None] = torch.random.fork_rng(
-            devices=[self.device] if self.device.type == "cuda" else []
-        )
+        devices = [self.device] if self.device.type == "cuda" else []
+        context: AbstractContextManager[None] = torch.random.fork_rng(devices=devices)
         return context
 
     def autocast(self) -> torch.autocast:
@@ -76,13 +71,6 @@ class DeviceContext:
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         """Sum a tensor over all processes."""
         return numbers if self.accelerator is None else self.accelerator.reduce(numbers, reduction="sum")
-
-    def with_cpu_bfloat16(self, macs: int) -> DeviceContext:
-        """Switch to bfloat16 on a CPU that multiplies it faster, for networks with enough multiply-adds per image."""
-        if self.device.type != "cpu" or macs < _MIN_BFLOAT16_MACS:
-            return self
-        faster = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return replace(self, bfloat16=faster)
 
 
 def find_device(device: str | None, precision: str) -> DeviceContext:

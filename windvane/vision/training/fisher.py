@@ -19,8 +19,9 @@ from windvane.vision.training.checkpoint import CHECKPOINT, load_checkpoint
 from windvane.vision.training.training_log import Evaluation
 
 INTERVAL = 50  # steps from one measurement of the trace to the next
-EARLY_RATIO = 1.25  # of the steps of two earlier measurements: what counts is early, and short runs need a curve
-# Of a recipe, on which the size of a trace depends.
+# Ratio of the steps of two measurements before that: the early phase matters most, and short runs need a curve.
+EARLY_RATIO = 1.25
+# Fields of a recipe on which the size of a trace depends.
 NETWORK_FIELDS = ("model", "model_kwargs", "image_size", "block_components", "loss")
 
 
@@ -116,8 +117,8 @@ def load_reference(recipe: Recipe, n_classes: int) -> tuple[FisherRecord, ...]:
     if folder is None:
         return ()
     records, identity = _load_trace("fisher_reference", folder)
-    theirs = recipe_from_json(identity["recipe"])
-    pairs = {name: (getattr(theirs, name), getattr(recipe, name)) for name in NETWORK_FIELDS}
+    theirs, ours = recipe_from_json(identity["recipe"]).to_json(), recipe.to_json()
+    pairs = {name: (theirs[name], ours[name]) for name in NETWORK_FIELDS}
     pairs["classes"] = len(identity["classes"]), n_classes
     different = [f"{name} {there!r}, here {here!r}" for name, (there, here) in pairs.items() if there != here]
     if different:
@@ -148,8 +149,8 @@ def check_explosion(
 ) -> str | None:
     """Return the message of the explosion alarm, with remedies, for a run compared to a reference; None if silent."""
     # Without a reference there is no alarm: the trace rises in good runs too (docs/how/fisher.md). The first epoch and
-    # the warmup are ignored; `last` is the last evaluation of the run.
-    if not reference:
+    # the warmup are ignored; `last` is the last evaluation of the run, at step 0 if nothing was trained.
+    if not (records and reference):
         return None
     first_epoch, warmup = last.step / last.epoch, warmup_fraction * last.step / last.progress
     alarm = ExplosionAlarm(math.ceil(max(first_epoch, warmup)), reference=reference, quiet=True)

@@ -7,8 +7,8 @@ middle of an epoch.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.training.device import DeviceContext, derive_seed
 
 Batch = tuple[Tensor, Tensor]  # images uint8 (b, 3, s, s), labels int64 (b,), -1 without labels
+_Key = tuple[int, int | None]  # row of an image, and the training step or None for an evaluation
 
 
 class EpochSampler:
@@ -45,31 +46,11 @@ class EpochSampler:
         batch = self._order[position * self.batch_size : (position + 1) * self.batch_size]
         return batch[self._rank :: self._world_size]
 
-    def batches_from(self, step: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield the number and the rows of this step and of all that follow, without end."""
-        while True:
-            yield step, self.batch_indices(step)
-            step += 1
 
-
-def sequential_batches(n: int, batch_size: int, rank: int, world_size: int) -> Iterator[Tensor]:
-    """Yield the rows that a process takes in one pass over n rows, in order."""
-    yield from torch.arange(rank, n, world_size).split(batch_size)
-
-
-class Loader(Protocol):
-    """Images of one dataset on the device, as squares of the size of a recipe."""
-
-    n: int
-    crops: bool  # whether training images come with their random crop applied
-
-    def train_batches(self, sampler: EpochSampler, start_step: int) -> Iterator[Batch]:
-        """Yield the batches of a step and of all that follow, without end."""
-        ...
-
-    def eval_batches(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Yield the images of this process once, in order and without randomness."""
-        ...
+def sequential_batches(n: int, batch_size: int, rank: int, world_size: int) -> Sequence[Tensor]:
+    """Return the rows that a process takes in one pass over n rows, in order; empty for ranks without a row."""
+    rows = torch.arange(n)[rank::world_size]
+    return rows.split(batch_size) if len(rows) else ()
 
 
 def make_loader(images: ImageDataset, recipe: Recipe, device: DeviceContext, *, for_training: bool = False) -> Loader:
@@ -82,19 +63,23 @@ def make_loader(images: ImageDataset, recipe: Recipe, device: DeviceContext, *, 
 class InMemoryLoader:
     """A whole dataset as one tensor on the device: for training the whole images, else what the recipe evaluates."""
 
+    crops = False  # whether training images come with their random crop applied
+
     def __init__(
         self, images: ImageDataset, recipe: Recipe, device: DeviceContext, *, for_training: bool = False
     ) -> None:
-        self.n, self.crops = len(images), False
+        self.n = len(images)
         center = recipe.crops_center and not for_training
         pixels = torch.from_numpy(images.load_array(recipe.image_size, center=center))  # (n, s, s, 3)
         self._images = pixels.permute(0, 3, 1, 2).contiguous().to(device.device)  # (n, 3, s, s)
         self._labels = _labels(images).to(device.device)
 
     def train_batches(self, sampler: EpochSampler, start_step: int) -> Iterator[Batch]:
-        return (self._batch(rows) for _, rows in sampler.batches_from(start_step))
+        """Yield the batches of a step and of all that follow, without end."""
+        return (self._batch(sampler.batch_indices(step)) for step in count(start_step))
 
     def eval_batches(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """Yield the images of this process once, in order and without randomness."""
         return (self._batch(rows) for rows in sequential_batches(self.n, batch_size, rank, world_size))
 
     def _batch(self, rows: Tensor) -> Batch:
@@ -113,16 +98,15 @@ class StreamingLoader:
         self._workers = max(0, available_cores() // device.world_size - 1) if workers is None else workers
 
     def train_batches(self, sampler: EpochSampler, start_step: int) -> Iterator[Batch]:
-        keys = ([(step, row) for row in rows.tolist()] for step, rows in sampler.batches_from(start_step))
-        return self._stream(_TrainImages(self._images, self._recipe), keys)
+        return self._stream([(row, step) for row in sampler.batch_indices(step).tolist()] for step in count(start_step))
 
     def eval_batches(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        keys = (rows.tolist() for rows in sequential_batches(self.n, batch_size, rank, world_size))
-        return self._stream(_EvalImages(self._images, self._recipe), keys)
+        batches = sequential_batches(self.n, batch_size, rank, world_size)
+        return self._stream([(row, None) for row in rows.tolist()] for rows in batches)
 
-    def _stream(self, images: Dataset[tuple[Tensor, int]], keys: Iterable[list[Any]]) -> Iterator[Batch]:
+    def _stream(self, keys: Iterable[list[_Key]]) -> Iterator[Batch]:
         loader = DataLoader(
-            images,
+            _DecodedImages(self._images, self._recipe),
             batch_sampler=keys,
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
@@ -132,30 +116,23 @@ class StreamingLoader:
             yield pixels.to(self._device, non_blocking=True), self._labels[rows].to(self._device, non_blocking=True)
 
 
-class _EvalImages(Dataset[tuple[Tensor, int]]):
-    """Resized images by row."""
+Loader = InMemoryLoader | StreamingLoader
+
+
+class _DecodedImages(Dataset[tuple[Tensor, int]]):
+    """Images by row and training step, with the random crop of that step; as they are evaluated where it is None."""
 
     def __init__(self, images: ImageDataset, recipe: Recipe) -> None:
         self._images, self._recipe = images, recipe
 
-    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+    def __getitem__(self, key: _Key) -> tuple[Tensor, int]:
+        row, step = key
         recipe = self._recipe
-        pixels = self._images.load(row, recipe.image_size, center=recipe.crops_center)  # (s, s, 3)
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), row  # torch wants to be able to write
-
-
-class _TrainImages(Dataset[tuple[Tensor, int]]):
-    """Images by step and row, with the random crop of that step."""
-
-    def __init__(self, images: ImageDataset, recipe: Recipe) -> None:
-        self._images, self._recipe = images, recipe
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        step, row = key
-        if self._recipe.crop == "random_resized_crop":
-            pixels = self._crop(self._images.decode(row), np.random.default_rng([self._recipe.seed, step, row]))
+        if step is not None and recipe.crop == "random_resized_crop":
+            pixels = self._crop(self._images.decode(row), np.random.default_rng([recipe.seed, step, row]))
         else:
-            pixels = self._images.load(row, self._recipe.image_size).copy()
+            center = step is None and recipe.crops_center
+            pixels = self._images.load(row, recipe.image_size, center=center).copy()  # (s, s, 3), writable for torch
         return torch.from_numpy(pixels).permute(2, 0, 1), row
 
     def _crop(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

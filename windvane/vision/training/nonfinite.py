@@ -7,6 +7,7 @@ weights stay as they were before it, and that step can be repeated tensor by ten
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,31 +26,27 @@ class NonFiniteCheck:
 
     def update(self, loss: Tensor, norm: Tensor) -> None:
         """Check the scalars of a step before the optimizer takes it."""
-        good = torch.isfinite(loss.detach()) & torch.isfinite(norm)
-        self._bad.copy_(torch.maximum(self._bad, (~good).to(self._bad.dtype)))
-        self._n_good += (self._bad == 0).to(torch.int64)
+        self._bad.logical_or_(~(loss.isfinite() & norm.isfinite()))
+        self._n_good += self._bad == 0
 
     def first_bad_step(self) -> int | None:
         """Return the number of the first bad step, counted from 0, or None; waits for the device."""
-        return int(self._n_good) if bool(self._bad) else None
+        return int(self._n_good) if self._bad else None
 
 
 def find_nonfinite_tensor(network: nn.Module, backward: Callable[[], Tensor]) -> str:
     """Repeat a step and describe the first tensor that is not finite, such as "the output of blocks.3.attn"."""
     # `backward` runs the step up to the gradients, with the weights as they were before it, and returns the loss.
     for name, parameter in network.named_parameters():
-        if not bool(parameter.isfinite().all()):
+        if not parameter.isfinite().all():
             return f"the parameter {name}"
     found: list[str] = []
 
-    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def check_output(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and not bool(output.isfinite().all()):
-                found.append(f"the output of {name or 'the network'}")
+    def check_output(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            found.append(f"the output of {name or 'the network'}")
 
-        return check_output
-
-    handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
+    handles = [module.register_forward_hook(partial(check_output, name)) for name, module in network.named_modules()]
     try:
         loss = backward()
     finally:
@@ -57,9 +54,9 @@ def find_nonfinite_tensor(network: nn.Module, backward: Callable[[], Tensor]) ->
             handle.remove()
     if found:
         return found[0]
-    if not bool(loss.isfinite()):
+    if not loss.isfinite():
         return "the loss"
     for name, parameter in network.named_parameters():
-        if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
             return f"the gradient of {name}"
     return "the norm of the gradient"

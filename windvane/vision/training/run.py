@@ -42,6 +42,8 @@ from windvane.vision.training.optimizer import (
 from windvane.vision.training.schedule import Schedule
 from windvane.vision.training.training_log import Evaluation, RunningMetrics
 
+REPORT_SECONDS = 1.5  # that `write_report` takes beside its predictions
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -64,7 +66,8 @@ class TrainingRun:
     """Network, optimizer, schedule, loaders and metrics of one run; `run_training` takes its steps."""
 
     # `network` and `loaders` (training, and validation or None) are made from the recipe if they are not given;
-    # `started` is the start of the run on the monotonic clock.
+    # `started` is the start of the run on the monotonic clock; `reported` says that the time budget includes
+    # `write_report`, which predicts the validation and test images.
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class TrainingRun:
         loaders: tuple[Loader, Loader | None] | None = None,
         notes: Sequence[str] = (),
         started: float | None = None,
+        reported: bool = False,
     ) -> None:
         recipe = with_pretrained_normalization(recipe)
         labels = training_labels(data)
@@ -110,10 +114,14 @@ class TrainingRun:
         steps = recipe.steps
         if recipe.epochs is not None:
             steps = max(1, round(recipe.epochs * self.sampler.steps_per_epoch))
+        n_valid = 0 if self.valid_loader is None else self.valid_loader.n
+        n_reported = count_reported(data) if reported else 0
         self.schedule = Schedule(
             steps=steps,
             time_budget=recipe.time_budget,
-            evaluation_steps=0.0 if self.valid_loader is None else self.valid_loader.n / (3 * self.sampler.batch_size),
+            evaluation_steps=n_valid / (3 * self.sampler.batch_size),
+            evaluations_after=n_reported / n_valid if n_valid else 0.0,
+            seconds_after=REPORT_SECONDS if reported else 0.0,
             started=time.monotonic() if started is None else started,
         )
         self.metrics = RunningMetrics(device)
@@ -124,18 +132,14 @@ class TrainingRun:
         self._explosion_reported = False
 
     @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
-
-    @property
     def epoch(self) -> float:
         """Passes over the training images so far."""
         return self.schedule.step / self.sampler.steps_per_epoch
 
-    def step_generator(self, step: int) -> torch.Generator:
-        """Seed dropout for a step, and return the generator of its augmentation; both depend on its number only."""
-        return self.device.seed(self.recipe.seed, step)
+    def augment(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Return pixels (b, 3, s, s) and targets (b, k) of a step, and seed its dropout, by its number only."""
+        generator = self.device.seed(self.recipe.seed, step)
+        return augment_batch(images, labels, len(self.classes), self.augmentation, generator)
 
     def forward(self, module: nn.Module, pixels: Tensor) -> Tensor:
         """Compute logits (b, k) of pixels (b, 3, s, s) by the network or what wraps it, in the precision of the run."""
@@ -200,8 +204,8 @@ class TrainingRun:
         return evaluation
 
     def new_explosion_message(self) -> str | None:
-        """Return what the explosion alarm says, the first time that it says something."""
-        if self._explosion_reported or not self.schedule.step:
+        """Return the message of the explosion alarm, the first time that there is one."""
+        if self._explosion_reported:
             return None
         message = check_explosion(self.fisher.records, self.history[-1], self.recipe.warmup_fraction, self.reference)
         self._explosion_reported = message is not None
@@ -213,9 +217,7 @@ class TrainingRun:
         self.optimizer.zero_grad()
 
         def backward() -> Tensor:
-            generator = self.step_generator(step)
-            pixels, targets = augment_batch(images, labels, self.n_classes, self.augmentation, generator)
-            return self.backward(self.network, pixels, targets)[0]
+            return self.backward(self.network, *self.augment(images, labels, step))[0]
 
         name = find_nonfinite_tensor(self.network, backward)
         raise NotFiniteError(
@@ -246,13 +248,13 @@ class TrainingRun:
         self.schedule.load_state_dict(state["schedule"])
         self.metrics.load_state_dict(state["metrics"])
         self.fisher.load_state_dict(state["fisher"])
-        self.history = [_evaluation(one) for one in state["history"]]
-        self.best = None if state["best"] is None else _evaluation(state["best"])
+        self.history = [Evaluation(**one) for one in state["history"]]
+        self.best = None if state["best"] is None else Evaluation(**state["best"])
 
     def save(self, folder: Path) -> None:
         """Write the best model, if it is new, then the checkpoint, so that a kill in between repeats an evaluation."""
         if self.best is not None and not self._best_is_saved:
-            best = {name: value for name, value in asdict(self.best).items() if value == value}
+            best = {name: value for name, value in asdict(self.best).items() if not math.isnan(value)}
             save_model(folder, self.best_weights, self.recipe, self.classes, {"best": best})
             self._best_is_saved = True
         save_checkpoint(folder / CHECKPOINT, self.state_dict())
@@ -271,8 +273,7 @@ class TrainingRun:
 
     def result(self, folder: Path | None = None) -> TrainingResult:
         """Return the result, after at least one evaluation; the network then has its best weights."""
-        if self.best is None:
-            raise RuntimeError("the run has not been evaluated")
+        assert self.best is not None
         self.network.load_state_dict(self.best_weights)
         return TrainingResult(
             model=TrainedModel(self.network.requires_grad_(True).eval(), self.recipe, self.classes),
@@ -289,7 +290,7 @@ class TrainingRun:
 
 def training_labels(data: ImageSplits) -> NDArray[np.int64]:
     """Return the labels of the training images (n,); raises without labels, or with several for an image."""
-    if data.train is None or data.train.labels is None or len(data.train) == 0:
+    if data.train.labels is None or len(data.train) == 0:
         raise InputError("data has no labelled images to train on.")
     if data.train.labels.ndim > 1:
         raise InputError("data has several labels an image. Allowed: one label for each.")
@@ -302,16 +303,15 @@ def make_loaders(recipe: Recipe, data: ImageSplits, device: DeviceContext) -> tu
     return train, make_loader(data.valid, recipe, device) if data.valid is not None and len(data.valid) else None
 
 
+def count_reported(data: ImageSplits) -> int:
+    """Return the number of images that a report predicts."""
+    return sum(len(split) for split in (data.valid, data.test) if split is not None)
+
+
 def create_network(recipe: Recipe, n_classes: int, device: DeviceContext) -> nn.Module:
     """Create the network of a recipe with its weights, on the device and channels last in memory."""
     network = load_pretrained_model(recipe, n_classes).to(device.device)
     return network.to(memory_format=torch.channels_last)
-
-
-def _evaluation(row: Mapping[str, Any]) -> Evaluation:
-    """Restore an evaluation so that it equals the original: only math.nan itself equals math.nan."""
-    fields: dict[str, Any] = {name: value if value == value else math.nan for name, value in row.items()}
-    return Evaluation(**fields)
 
 
 def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class Schedule:
     """Progress of one run of a number of steps, or of a time budget in seconds."""
 
     # `evaluation_steps` is the assumed length of an evaluation, in steps, until one is measured; `started` is the start
-    # of the run on the clock.
+    # of the run on the clock. What follows the run within its time budget takes as long as `evaluations_after`
+    # evaluations and `seconds_after` seconds.
 
     def __init__(
         self,
@@ -40,6 +41,8 @@ class Schedule:
         steps: int | None = None,
         time_budget: float | None = None,
         evaluation_steps: float = 0.0,
+        evaluations_after: float = 0.0,
+        seconds_after: float = 0.0,
         started: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,6 +56,7 @@ class Schedule:
         self._seconds_per_step: float | None = None
         self._evaluation_seconds: float | None = None
         self._evaluation_steps = evaluation_steps
+        self._evaluations_after, self._seconds_after = evaluations_after, seconds_after
         self.step = 0
         self.progress = 0.0
         self.last_evaluated = 0.0  # progress at the last evaluation
@@ -91,7 +95,7 @@ class Schedule:
         self.step += 1
 
     def stop(self) -> None:
-        """Go to the end, whatever is left."""
+        """Skip the steps that are left."""
         self.progress = 1.0
 
     def finish_by(self, deadline: float) -> None:
@@ -99,7 +103,7 @@ class Schedule:
         self._deadline, self._limited_seconds = deadline, max(0.0, deadline - self._clock())
 
     def start_steps(self) -> None:
-        """Note that the first images are there: to decode them, and maybe all others, is no time of a step."""
+        """Start timing steps, when the first images are there: the time to decode them does not count."""
         self._last_measured = (self._clock(), self.step)
 
     def measure_speed(self) -> None:
@@ -112,18 +116,19 @@ class Schedule:
                 pace = _SMOOTHING * pace + (1.0 - _SMOOTHING) * self._seconds_per_step
             self._seconds_per_step = pace
         self._last_measured = (now, self.step)
-        if self._time_budget is not None and self._seconds_per_step is not None:
+        if self._seconds_per_step is None:
+            return
+        if self._time_budget is not None:
             ending = max(_ENDING_SHARE * self._time_budget, _ENDING_SECONDS)
-            left = self._time_budget - self.elapsed - ending - self._remaining_evaluation_seconds
-            self._steps_left = max(0.0, left / max(self._seconds_per_step, 1e-9))
-            if left < 0.5 * self._seconds_per_step:
-                self.progress = 1.0
-        if self._steps is not None and self._seconds_per_step is not None and math.isfinite(self._deadline):
-            left = self._deadline - now - self._remaining_evaluation_seconds
-            affordable = left / max(self._seconds_per_step, 1e-9)
-            self._steps_left = max(0.0, min(float(self._steps - self.step), affordable))
-            if affordable < 0.5 and self.step < self._steps:
-                self.progress = 1.0
+            after = self._seconds_after + self._evaluations_after * self._seconds_per_evaluation
+            seconds = self._time_budget - self.elapsed - ending - after
+        else:
+            seconds = self._deadline - now
+        affordable = (seconds - self._remaining_evaluation_seconds) / max(self._seconds_per_step, 1e-9)
+        wanted = math.inf if self._steps is None else float(self._steps - self.step)
+        self._steps_left = max(0.0, min(wanted, affordable))
+        if affordable < 0.5 and wanted > 0.0:
+            self.progress = 1.0
 
     def evaluation_due(self) -> bool:
         """Whether the network is to be evaluated now: at regular distances, and not again shortly before the end."""
@@ -132,11 +137,11 @@ class Schedule:
         return self.finished or (due and 1.0 - self.progress >= 0.5 * distance)
 
     def start_evaluation(self) -> None:
-        """Note that the network is being evaluated now."""
+        """Note the progress at which an evaluation starts."""
         self.last_evaluated = self.progress
 
     def record_evaluation_time(self, seconds: float) -> None:
-        """Note the wall-clock time of an evaluation and of what goes with it; it does not count as that of steps."""
+        """Note the wall-clock time of an evaluation and of writing its files, which is no time of steps."""
         self._evaluation_seconds = seconds
         self._last_measured = (self._clock(), self.step)
 
@@ -162,7 +167,7 @@ class Schedule:
 
     @property
     def _seconds_per_evaluation(self) -> float:
-        """Measured, or assumed."""
+        """Measured seconds, or assumed ones before the first evaluation."""
         if self._evaluation_seconds is not None:
             return self._evaluation_seconds
         return self._evaluation_steps * (self._seconds_per_step or 0.0)

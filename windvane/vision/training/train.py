@@ -13,7 +13,6 @@ from torch import nn
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
 from windvane.stop_signals import NEVER, StopRequest, stop_on_signal
-from windvane.vision.augment.batch import augment_batch
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.device import find_device
@@ -33,6 +32,8 @@ def train(
     resume: bool = False,
     device: str | None = None,
     quiet: bool = False,
+    started: float | None = None,
+    reported: bool = False,
 ) -> TrainingResult:
     """Train one network by a recipe.
 
@@ -51,6 +52,10 @@ def train(
         the same call.
     quiet
         Print no progress.
+    started
+        Instant of `time.monotonic` from which a time budget counts; None for the start of this call.
+    reported
+        Whether the time budget includes a call of `write_report` after this one.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def train(
     >>> recipe = Recipe("vit_lite_7_4", image_size=32, epochs=50)
     >>> result = train(recipe, read_images("flowers/"), out="run")  # doctest: +SKIP
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     folder = check_output_folder(out, resume)
     context = find_device(device, recipe.precision)
     with context.fork_rng():
@@ -81,7 +86,7 @@ def train(
             raise InputError(
                 f"block_components={recipe.block_components!r} is set by finetune_timed alone. Allowed: None."
             )
-        run = TrainingRun(recipe, data, context, started=started)
+        run = TrainingRun(recipe, data, context, started=started, reported=reported)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             if resumes:
@@ -118,12 +123,10 @@ def run_training(
         images, labels = next(batches)  # uint8 (b, 3, s, s), (b,)
         if schedule.step == first_step:
             schedule.start_steps()
-        generator = run.step_generator(schedule.step)
-        pixels, targets = augment_batch(images, labels, run.n_classes, run.augmentation, generator)
-        first = pixels[: recipe.micro_batch_size]
+        pixels, targets = run.augment(images, labels, schedule.step)  # float32 (b, 3, s, s), (b, k)
         measure = partial(run.fisher.measure, schedule.step)
         loss, logits = run.backward(module, pixels, targets, measure)  # logits (b, k)
-        run.fisher.add_penalty(schedule.progress, partial(run.forward, module, first))
+        run.fisher.add_penalty(schedule.progress, partial(run.forward, module, pixels[: recipe.micro_batch_size]))
         norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.grad_clip or float("inf"))
         nonfinite.update(loss, norm)
         for group in optimizer.param_groups:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from windvane.curvature.fisher_trace import equal_values
 from windvane.pages.notebook import NotebookOutput, is_notebook
+from windvane.runtime.serialization import replace_file, writing
 from windvane.settings import format_duration
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.schedule import Schedule
@@ -142,9 +143,9 @@ class ProgressLogger:
 
 def write_metrics(folder: Path, history: Sequence[Evaluation]) -> None:
     """Write all evaluations as metrics.csv."""
-    part = folder / "metrics.csv.part"
-    pd.DataFrame([asdict(one) for one in history]).to_csv(part, index=False, na_rep="nan")
-    part.replace(folder / "metrics.csv")
+    path = folder / "metrics.csv"
+    with writing(path, "An earlier file is unchanged."), replace_file(path) as part:
+        pd.DataFrame([asdict(one) for one in history]).to_csv(part, index=False, na_rep="nan")
 
 
 def write_tensorboard(folder: Path, evaluation: Evaluation) -> None:

@@ -1,8 +1,8 @@
 """Features of images from frozen pretrained networks, computed within a time budget, cheapest first.
 
 A view is one network at one image size. Its features, those of `block_features`, are columns of the table that all
-families of models read. The first view is small and quick. Its measured speed says which larger view the time carries.
-A view that turns out to be too slow is given up for a smaller one, which the speed measured until then chooses.
+families of models read. The first view is small and quick. Its measured speed tells which larger view fits in the time.
+A view that turns out to be too slow is given up for a smaller one, chosen by the speed measured until then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,15 +36,14 @@ from windvane.vision.transfer.finetune_plan import ALWAYS_USEFUL_SIZE, largest_u
 
 SIZES = (64, 96, 128, 160, 192, 224)  # of views, in pixels
 USUAL_SIZE = ALWAYS_USEFUL_SIZE  # of a view where nothing may depend on the clock
-PREFERRED_SIZE = 160  # up to which larger images say more than other networks do
+PREFERRED_SIZE = 160  # pixels up to which a larger view improves models more than further networks do
 SMALLEST_OTHER_SIZE = 128  # of views of further networks, unless the first has a smaller one
 MIN_GROWTH = 1.3  # of the image size from the first view to the second
-# From this growth on the first view only adds columns that say less than those of the second.
-USELESS_GROWTH = 2.0
+USELESS_GROWTH = 2.0  # of the image size, from which on the second view replaces the first
 # Pixels that a batch has at most: the activations of larger ones leave the caches and take twice the time.
 BATCH_PIXELS, MIN_BATCH, MAX_BATCH, GPU_BATCH = 2**18, 4, 32, 256
-_WARM_BATCHES, _TIMED_BATCHES = 2, 4  # before the clock runs, and then before its word counts
-_OTHER_COST = 1.3  # time that another network takes, as a multiple of the one before
+_WARM_BATCHES, _TIMED_BATCHES = 2, 4  # batches before timing starts, and timed ones before a forecast counts
+_OTHER_COST = 1.3  # time that a further network takes, as a multiple of the first one
 _MARGIN = 1.2  # of the time that a view is expected to take
 
 
@@ -94,7 +92,7 @@ class ComputedViews:
 
 
 class FeatureExtractor:
-    """Computes views with networks that are loaded once, from folders below `folder`, named by their numbers.
+    """Computes views with networks that are loaded once and kept in sub-folders of `folder`, numbered like `names`.
 
     `loaded` holds networks of `load_frozen_network` by their names.
     """
@@ -120,8 +118,14 @@ class FeatureExtractor:
             self._networks[weights] = replace(model, network=network)
         return self._networks[weights]
 
+    def supported_size(self, weights: str, size: int) -> int:
+        """Return the image size itself, or the only one that a network takes."""
+        recipe = self.network(weights).recipe
+        cfg = get_pretrained_cfg(recipe.model)
+        return recipe.image_size if cfg is not None and cfg.fixed_input_size else size
+
     def projection(self, weights: str, size: int) -> Projection:
-        """Return what `learn` saved for a network and an image size."""
+        """Return the projection that `learn` saved for a network and an image size."""
         if (weights, size) not in self._projections:
             path = self._projection_path(weights, size)
             with reading(path, Exception):  # safetensors has its own exceptions
@@ -138,30 +142,29 @@ class FeatureExtractor:
     def learn(
         self, weights: str, size: int, pixels: Pixels, deadline: float = math.inf, *, keep_part: bool = False
     ) -> ComputedView | None:
-        """Compute the features of training images, and save the projection that the first of them give.
+        """Compute the features of training images, and save the projection that is fitted to the first of them.
 
-        `deadline` is a `time.monotonic` instant. Where it will not be met the result is None, as soon as this is known;
-        with `keep_part` it has the first images, as many as the time allows.
+        `deadline` is a `time.monotonic` instant. Returns None as soon as it is clear that it will not be met; with
+        `keep_part` the features of the first images, as many as the time allows.
         """
-        model: Any = self.network(weights)
-        cfg = get_pretrained_cfg(model.recipe.model)
-        if cfg is not None and cfg.fixed_input_size:
-            size = model.recipe.image_size
-        first, rest, now = pixels[:PROJECTED_IMAGES], pixels[PROJECTED_IMAGES:], time.monotonic()
-        share = now + (deadline - now) * len(first) / len(pixels) if len(rest) and not keep_part else deadline
-        seen = list(self._in_batches(weights, size, first, share, keep_part=keep_part))
-        n_seen = sum(map(len, seen))
-        if n_seen < len(first) and not keep_part:
+        size = self.supported_size(weights, size)
+        first, rest = pixels[:PROJECTED_IMAGES], pixels[PROJECTED_IMAGES:]
+        first_deadline = deadline
+        if len(rest) and not keep_part:  # the first images get their share of the time
+            now = time.monotonic()
+            first_deadline = now + (deadline - now) * len(first) / len(pixels)
+        seen = list(self._in_batches(weights, size, first, first_deadline, keep_part=keep_part))
+        has_first = sum(map(len, seen)) == len(first)
+        if not (has_first or keep_part):
             return None
         projection = Projection.fit(np.concatenate(seen))
-        later = self._in_batches(weights, size, rest, deadline, keep_part=keep_part) if n_seen == len(first) else ()
+        later = self._in_batches(weights, size, rest, deadline, keep_part=keep_part) if has_first else ()
         features = np.concatenate([projection(batch) for batch in chain(seen, later)])
         if len(features) < len(pixels) and not keep_part:
             return None
         projection.save(self._projection_path(weights, size))
         self._projections[weights, size] = projection
-        view = FeatureView(weights, size, 0, features.shape[1])
-        return ComputedView(view, features)
+        return ComputedView(FeatureView(weights, size, 0, features.shape[1]), features)
 
     def drop(self, view: FeatureView) -> None:
         """Delete the projection of a view that no model reads."""
@@ -171,7 +174,7 @@ class FeatureExtractor:
     def _in_batches(
         self, weights: str, size: int, pixels: Pixels, deadline: float = math.inf, *, keep_part: bool = True
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield what the blocks see (b, p) of each batch, up to one that shows that the deadline will not be met."""
+        """Yield what the blocks see (b, p) of each batch, until it is clear that the deadline will not be met."""
         model = self.network(weights)
         device = next(model.network.parameters()).device
         on_cpu = min(MAX_BATCH, max(MIN_BATCH, BATCH_PIXELS // size**2))
@@ -179,18 +182,18 @@ class FeatureExtractor:
         batches = range(0, len(pixels), batch_size)
         started = warm = time.monotonic()
         results = map_batches(lambda start: _features(model, pixels[start : start + batch_size], size), batches, device)
-        for i, features in enumerate(results):
+        for n_done, features in enumerate(results, start=1):
             now = time.monotonic()
-            if i + 1 == min(_WARM_BATCHES, len(batches)):
+            n_timed, n_left = n_done - _WARM_BATCHES, len(batches) - n_done
+            if n_timed > 0:
+                self.pace = (now - warm) / (n_timed * batch_size * size**2)
+            elif n_done == min(_WARM_BATCHES, len(batches)):
                 warm = now
-                self.pace = (now - started) / ((i + 1) * batch_size * size**2)
-            done, left = i + 1 - _WARM_BATCHES, len(batches) - i - 1
-            if done > 0:
-                self.pace = (now - warm) / (done * batch_size * size**2)
+                self.pace = (now - started) / (n_done * batch_size * size**2)
             yield features
-            if now >= deadline and left:
+            if n_left and now >= deadline:
                 return
-            if done >= _TIMED_BATCHES and not keep_part and now + (now - warm) / done * left > deadline:
+            if n_timed >= _TIMED_BATCHES and not keep_part and now + (now - warm) / n_timed * n_left > deadline:
                 return
 
     def _folder(self, weights: str) -> Path:
@@ -215,39 +218,60 @@ def compute_views(
     if not extractor.names:
         view = FeatureView.of_pixels()
         return ComputedViews(extractor.compute(view, pixels).astype(np.float64), (view,))
-    sizes, cheapest = view_sizes(pixels.shape[1]), extractor.names[0]
-    size = sizes[0] if math.isfinite(seconds) else USUAL_SIZE
-    first = extractor.learn(cheapest, size, pixels, started + first_seconds, keep_part=True)
+    is_timed = math.isfinite(seconds)
+    size = view_sizes(pixels.shape[1])[0] if is_timed else USUAL_SIZE
+    first = extractor.learn(extractor.names[0], size, pixels, started + first_seconds, keep_part=True)
     assert first is not None
-    size, found = first.view.size, [first]
-    if math.isfinite(seconds) and len(first.features) == len(pixels):
-
-        def fits(size: int, n_networks: float) -> bool:
-            expected = extractor.pace * len(pixels) * size**2 * n_networks
-            return time.monotonic() + _MARGIN * expected <= started + seconds
-
-        largest = size
-        for one in reversed([one for one in sizes if one >= MIN_GROWTH * size]):
-            if not fits(one, 1 if one <= PREFERRED_SIZE else 1 + _OTHER_COST * (len(extractor.names) - 1)):
-                continue
-            larger = extractor.learn(cheapest, one, pixels, started + seconds)
-            if larger is not None:
-                found, largest = [first, larger], one
-                if one >= USELESS_GROWTH * size:
-                    found = [larger]
-                    extractor.drop(first.view)
-                break
-        other_sizes = [one for one in reversed(sizes) if min(largest, SMALLEST_OTHER_SIZE) <= one <= largest]
-        for weights in extractor.names[1:]:
-            for one in other_sizes:
-                other = extractor.learn(weights, one, pixels, started + seconds) if fits(one, _OTHER_COST) else None
-                if other is not None:
-                    found.append(other)
-                    break
+    found = [first]
+    if is_timed and len(first.features) == len(pixels):
+        found = _with_larger_view(extractor, pixels, first, started + seconds)
+        largest = max(size, found[-1].view.size)
+        found += _views_of_other_networks(extractor, pixels, largest, started + seconds)
     ends = np.cumsum([one.view.stop for one in found]).tolist()
     views = [replace(one.view, start=end - one.view.stop, stop=end) for one, end in zip(found, ends, strict=True)]
     matrix = np.concatenate([one.features for one in found], axis=1).astype(np.float64)
     return ComputedViews(matrix, tuple(views))
+
+
+def _with_larger_view(
+    extractor: FeatureExtractor, pixels: Pixels, first: ComputedView, deadline: float
+) -> list[ComputedView]:
+    """Return the first view and the largest that the time allows; this alone where it is much larger."""
+    weights, size = first.view.weights, first.view.size
+    for larger in reversed(view_sizes(pixels.shape[1])):
+        if extractor.supported_size(weights, larger) < MIN_GROWTH * size:
+            continue
+        n_networks = 1 if larger <= PREFERRED_SIZE else 1 + _OTHER_COST * (len(extractor.names) - 1)
+        computed = _learn_in_time(extractor, weights, larger, pixels, deadline, n_networks)
+        if computed is None:
+            continue
+        if larger < USELESS_GROWTH * size:
+            return [first, computed]
+        extractor.drop(first.view)
+        return [computed]
+    return [first]
+
+
+def _views_of_other_networks(
+    extractor: FeatureExtractor, pixels: Pixels, largest: int, deadline: float
+) -> Iterator[ComputedView]:
+    """Yield a view of each further network for which there is time, of the size of the largest view or smaller."""
+    sizes = [size for size in view_sizes(pixels.shape[1]) if min(largest, SMALLEST_OTHER_SIZE) <= size <= largest]
+    for weights in extractor.names[1:]:
+        for size in reversed(sizes):
+            computed = _learn_in_time(extractor, weights, size, pixels, deadline, _OTHER_COST)
+            if computed is not None:
+                yield computed
+                break
+
+
+def _learn_in_time(
+    extractor: FeatureExtractor, weights: str, size: int, pixels: Pixels, deadline: float, n_networks: float
+) -> ComputedView | None:
+    """Compute a view if, at the pace measured last, there is time for `n_networks` like it before the deadline."""
+    expected = extractor.pace * len(pixels) * size**2 * n_networks
+    fits = time.monotonic() + _MARGIN * expected <= deadline
+    return extractor.learn(weights, size, pixels, deadline) if fits else None
 
 
 def view_sizes(side: int) -> list[int]:

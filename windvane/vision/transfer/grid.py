@@ -16,16 +16,16 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.training.run import TrainingResult
 from windvane.vision.transfer.timed import finetune_timed
 
-# Three rates a factor of about three apart and two lengths, as in "How to train your ViT?", table 4, for small sets.
-# The rates there start from a classifier layer of zeros; these from a probe of all blocks.
+# Three learning rates a factor of about three apart and two lengths, as in "How to train your ViT?", table 4, for small
+# sets. The paper's rates are for a classifier layer that starts at zero; these are for one that starts as a probe.
 LEARNING_RATES, LENGTHS = (0.03, 0.1, 0.3), (1.0, 5.0)
 
 
 @dataclass(frozen=True)
 class FinetuneGrid:
-    """The fine-tunings of a grid."""
+    """The fine-tuning runs of a grid."""
 
-    # One row for each: learning_rate, seconds, valid_accuracy. The validation score of the best chose it, so it is
+    # One row for each run: learning_rate, seconds, valid_accuracy. The validation score of the best chose it, so it is
     # slightly too good.
     table: pd.DataFrame
     best: TrainingResult  # of the highest validation accuracy; the first of equally good ones

@@ -59,7 +59,7 @@ class ProbeResult:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the classifier layer of a network sees of n images, or all its blocks."""
+    """What the classifier layer of a network sees of n images, or what all its blocks see, and their labels."""
 
     values: NDArray[np.float32]  # (n, d)
     labels: NDArray[np.int64]  # (n,)
@@ -98,12 +98,11 @@ def linear_probe(
             raise InputError(f"{name} has no labelled images.")
     context = find_device(device, recipe.precision)
     network = load_pretrained_model(recipe, len(train.classes)).to(context.device)
-    train_features, valid_features = (
-        None if one is None else extract_features(network, make_loader(one, recipe, context), recipe, context)
-        for one in (train, valid)
-    )
-    assert train_features is not None
-    C, accuracy = fit_head(network, train_features, valid_features)
+
+    def read(images: ImageDataset) -> Features:
+        return extract_features(network, make_loader(images, recipe, context), recipe, context)
+
+    C, accuracy = fit_head(network, read(train), None if valid is None else read(valid))
     model = TrainedModel(network.eval(), recipe, tuple(map(str, train.classes)))
     return ProbeResult(model, C, accuracy, time.monotonic() - started)
 
@@ -118,22 +117,23 @@ def probe_blocks(
 ) -> tuple[int, float]:
     """Give a network of timm a classifier layer that reads all blocks, with the weights of a logistic regression.
 
-    A fine-tuning starts from it, so some of the images are enough. The result is `Recipe.block_components`, and the
-    accuracy on validation images. No further regression is started after `seconds`.
+    Fine-tuning starts from it, so some of the images are enough. Returns `Recipe.block_components` and the accuracy on
+    validation images. No further regression is started after `seconds`.
     """
-    classifier_layer(network)  # there must be one
+    classifier_layer(network)  # raises unless there is exactly one
     watch_blocks(network)
 
     def read(images: ImageDataset) -> Features:
         return extract_features(network, make_loader(images, recipe, device), recipe, device, read=block_features)
 
-    seen = read(_some_of_each_class(train, START_IMAGES, recipe.seed))
-    seen_valid = None if valid is None else read(_some(valid, START_IMAGES, recipe.seed))
-    projection = Projection.fit(seen.values[:PROJECTED_IMAGES])
+    train_features = read(_some_of_each_class(train, START_IMAGES, recipe.seed))
+    valid_features = None if valid is None else read(_some(valid, START_IMAGES, recipe.seed))
+    projection = Projection.fit(train_features.values[:PROJECTED_IMAGES])
     add_block_classifier(network, projection, len(train.classes))
-    projected = replace(seen, values=projection(seen.values))
-    projected_valid = None if seen_valid is None else replace(seen_valid, values=projection(seen_valid.values))
-    _, accuracy = fit_head(network, projected, projected_valid, seconds)
+    train_features = replace(train_features, values=projection(train_features.values))
+    if valid_features is not None:
+        valid_features = replace(valid_features, values=projection(valid_features.values))
+    _, accuracy = fit_head(network, train_features, valid_features, seconds)
     return len(projection.offset), accuracy
 
 
@@ -143,7 +143,7 @@ def _some(images: ImageDataset, n: int, seed: int) -> ImageDataset:
 
 
 def _some_of_each_class(images: ImageDataset, n: int, seed: int) -> ImageDataset:
-    """Draw about n images at random, among them one of each class; of more than n / 2 classes two for each class."""
+    """Draw n images at random, among them one of each class; with more than n / 2 classes, two a class on average."""
     assert images.labels is not None
     order = np.random.default_rng(seed).permutation(len(images))
     firsts = np.unique(images.labels[order], return_index=True)[1]  # places in the order
@@ -158,14 +158,12 @@ class FlipComparison:
     n_images: int
     accuracy: float
     flipped_accuracy: float
-    may_flip: bool  # whether it is not more often right on the images than chance makes it
+    may_flip: bool  # whether flipping loses no more accuracy than chance explains
 
 
-def compare_flipped(
-    network: nn.Module, images: ImageDataset, recipe: Recipe, device: DeviceContext, seed: int = 0
-) -> FlipComparison:
+def compare_flipped(network: nn.Module, images: ImageDataset, recipe: Recipe, device: DeviceContext) -> FlipComparison:
     """Compare the predictions of some images with those of their mirror images."""
-    some = _some(images, FLIPPED_IMAGES, seed)
+    some = _some(images, FLIPPED_IMAGES, seed=0)
     network.eval()
     correct: list[list[Tensor]] = [[], []]
     with torch.inference_mode(), device.autocast():
@@ -186,7 +184,7 @@ def extract_features(
     *,
     read: Callable[[nn.Module, Tensor], Tensor] = pre_logits,
 ) -> Features:
-    """Return what the classifier layer of a timm network sees of a dataset, or what else is read of a network."""
+    """Return what `read` returns for each image of a dataset; by default the input of the classifier layer."""
     # Leaves the network in evaluation mode.
     network.eval()
     values: list[Tensor] = []

@@ -28,7 +28,15 @@ from windvane.vision.recipe import Recipe
 from windvane.vision.training.checkpoint import CHECKPOINT
 from windvane.vision.training.device import DeviceContext, find_device
 from windvane.vision.training.loader import Loader
-from windvane.vision.training.run import TrainingResult, TrainingRun, create_network, make_loaders, training_labels
+from windvane.vision.training.run import (
+    REPORT_SECONDS,
+    TrainingResult,
+    TrainingRun,
+    count_reported,
+    create_network,
+    make_loaders,
+    training_labels,
+)
 from windvane.vision.training.train import check_output_folder, run_training, train
 from windvane.vision.training.training_log import ProgressLogger
 from windvane.vision.transfer.finetune_plan import (
@@ -49,6 +57,7 @@ from windvane.vision.transfer.linear_probe import (
 )
 
 PLAN = "plan.json"  # in the folder of the run
+MIN_SHARE_LEFT = 0.1  # of the time, for probe and training, though loading took all of it
 _MEASURED_IMAGES = 20  # whose sizes say which ones are worth it
 _CELL = 32  # pixels that become one cell of the last feature map of a convolutional network
 
@@ -61,6 +70,8 @@ def finetune_timed(
     resume: bool = False,
     device: str | None = None,
     quiet: bool = False,
+    started: float | None = None,
+    reported: bool = False,
 ) -> TrainingResult:
     """Fine-tune in a time budget: choose image size, layers and epochs by what they cost on this device.
 
@@ -71,7 +82,7 @@ def finetune_timed(
         that are used; images are flipped only if it says so and the probe does not object.
     data
         Training images; the validation images, if any, choose the best checkpoint.
-    out, resume, device, quiet
+    out, resume, device, quiet, started, reported
         As in `train`.
 
     Returns
@@ -93,7 +104,7 @@ def finetune_timed(
     >>> recipe = finetune_recipe("efficientnet_lite0", time_budget=300)
     >>> result = finetune_timed(recipe, read_images("flowers/"), out="run")  # doctest: +SKIP
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     if recipe.weights is None or recipe.time_budget is None:
         raise InputError(f"weights={recipe.weights!r}, time_budget={recipe.time_budget!r}: finetune_timed needs both.")
     training_labels(data)
@@ -105,11 +116,14 @@ def finetune_timed(
     if folder is not None and (folder / CHECKPOINT).exists():
         plan = _load_plan(folder)
         chosen, data = plan.apply_to(recipe), plan.subsample(data, recipe.seed)
-        return replace(train(chosen, data, out=folder, resume=True, device=device, quiet=quiet), notes=plan.notes)
+        result = train(
+            chosen, data, out=folder, resume=True, device=device, quiet=quiet, started=started, reported=reported
+        )
+        return replace(result, notes=plan.notes)
 
     log = ProgressLogger(quiet=quiet or not context.is_main)
     with context.fork_rng():
-        run, plan = _plan_and_probe(recipe, data, context, log, started)
+        run, plan = _plan_and_probe(recipe, data, context, log, started, reported)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / PLAN, asdict(plan))
@@ -119,13 +133,16 @@ def finetune_timed(
 
 
 def _plan_and_probe(
-    recipe: Recipe, data: ImageSplits, device: DeviceContext, log: ProgressLogger, started: float
+    recipe: Recipe, data: ImageSplits, device: DeviceContext, log: ProgressLogger, started: float, reported: bool
 ) -> tuple[TrainingRun, FinetunePlan]:
     """Measure, plan and probe; return a run whose network has the classifier layer of the probe."""
     network = create_network(recipe, len(data.train.classes), device)
     timing = measure_timing(network, recipe, data.train, device, FREEZE_FRACTIONS)
     counts = len(data.train), 0 if data.valid is None else len(data.valid)
     left = float(recipe.time_budget or 0.0) - (time.monotonic() - started)
+    if reported:
+        left -= REPORT_SECONDS + (timing.decode + timing.forward) * count_reported(data)
+    left = max(left, MIN_SHARE_LEFT * float(recipe.time_budget or 0.0))
     supported = supported_image_sizes(recipe)
     largest = largest_useful_size(_usual_side(data.train, recipe.seed))
     sizes = [size for size in supported if size <= largest] or supported[-1:]
@@ -140,7 +157,14 @@ def _plan_and_probe(
     log.log(f"windvane: {note}")
     plan = replace(plan, notes=(*plan.notes, note))
     run = TrainingRun(
-        plan.apply_to(recipe), data, device, network=network, loaders=loaders, notes=plan.notes, started=started
+        plan.apply_to(recipe),
+        data,
+        device,
+        network=network,
+        loaders=loaders,
+        notes=plan.notes,
+        started=started,
+        reported=reported,
     )
     if not plan.epochs:
         run.schedule.stop()
