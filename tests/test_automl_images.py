@@ -283,7 +283,7 @@ def test_one_network_and_an_exported_folder_predict_the_same(
     assert labels.tolist() == fitted.predict(files).tolist()
 
 
-def test_what_is_for_tables_says_so(fitted: AutoImageClassifier, tmp_path: Path) -> None:
+def test_what_is_for_tables_says_so(fitted: AutoImageClassifier, folder: Path, tmp_path: Path) -> None:
     for call in (
         fitted.to_sklearn,
         lambda: fitted.refit([], []),
@@ -295,6 +295,8 @@ def test_what_is_for_tables_says_so(fitted: AutoImageClassifier, tmp_path: Path)
         automl("timm/resnet18").fit(tmp_path, valid=2)
     with pytest.raises(InputError, match="weights="):
         automl("nowhere").fit(tmp_path)
+    with pytest.raises(InputError, match="families=5 is not usable"):
+        AutoImageClassifier(families=5, n_jobs=1, verbose=0).fit(folder)
 
 
 def test_the_shell(folder: Path, weights: str, tmp_path: Path) -> None:

@@ -123,9 +123,12 @@ def test_an_exported_folder_is_a_saved_model_with_a_program(saved: Path, tmp_pat
 
 def test_a_run_opens_without_an_estimator_that_is_not_in_its_ensemble(tmp_path: Path) -> None:
     X, y = load_iris(return_X_y=True, as_frame=True)
-    options = dict(n_trials=2, n_jobs=1, random_state=0, verbose=0, ensemble_size=1, run_dir=tmp_path / "run")
-    AutoClassifier(families=[DummyClassifier(), "linear"], **options).fit(X, y)
-    model = load(tmp_path / "run")
+    run = tmp_path / "run"
+    families = [DummyClassifier(), "linear"]
+    AutoClassifier(
+        families=families, n_trials=2, n_jobs=1, random_state=0, verbose=0, ensemble_size=1, run_dir=run
+    ).fit(X, y)
+    model = load(run)
     copied = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copied.predict_proba(X), model.predict_proba(X))
     assert model.leaderboard(X, y).set_index("family")["test_score"].notna()["linear"]

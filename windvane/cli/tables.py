@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from windvane.data.series.lags import Lags
     from windvane.data.series.time_split import TimeSplit
     from windvane.evaluation.metrics import Metric
+    from windvane.persistence import Predictor
 
 LEADERBOARD_ROWS = 10  # printed after a search
 FAMILY = 2  # the column of a leaderboard that may be cut
@@ -244,7 +245,7 @@ def predict(
         raise InputError(f"--proba is for classes, but {str(run)!r} predicts a number.")
     if class_set is not None and not isinstance(model, AutoClassifier):
         raise InputError(f"--set is for classes, but {str(run)!r} predicts a number. Allowed: --interval.")
-    predictor = model.predictor_
+    predictor: Predictor = model.predictor_
     X, faults = read_rows(table, predictor.schema.text_columns, read_frame)
 
     def predict_frame(frame: pd.DataFrame) -> pd.DataFrame:
