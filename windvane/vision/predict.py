@@ -85,7 +85,8 @@ def predict(model: TrainedModel, images: ImageDataset) -> NDArray[np.str_]:
     --------
     >>> predict(load_model("run"), read_unlabelled("new_images/"))  # doctest: +SKIP
     """
-    return np.array(model.classes)[predict_proba(model, images).argmax(axis=1)]
+    names: NDArray[np.str_] = np.array(model.classes)
+    return np.asarray(names[predict_proba(model, images).argmax(axis=1)])
 
 
 def prediction_table(model: TrainedModel, images: ImageDataset, *, proba: bool = False) -> pd.DataFrame:
