@@ -142,8 +142,11 @@ def add_commands(app: Sphinx, page: str, source: list[str]) -> None:
     """Append a section for each shell command to the page of the command line."""
     if page != "reference/cli":
         return
-    group = typer.main.get_command(shell)
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    commands: dict[str, Any] = {}
+    for name, command in typer.main.get_command(shell).commands.items():  # type: ignore[attr-defined]
+        below = getattr(command, "commands", {})  # of a group, such as portfolio
+        commands |= {f"{name} {one}": below[one] for one in below} or {name: command}
+    for name, command in commands.items():
         arguments = [one for one in command.params if one.param_type_name == "argument"]
         options = [one for one in command.params if one.param_type_name == "option"]
         examples = (command.epilog or "").replace("\b\n", "").removeprefix("Examples:\n")

@@ -22,7 +22,7 @@ model.fit(X_train, y_train)
 print(f"{model.policy_.name}: {model.policy_.reason}")
 print(model.leaderboard().head(10).to_string())
 
-# The losses above chose the models, so they are optimistic; rows that no search has seen give the honest number.
+# The losses above chose the models, so they are optimistic; rows that the search did not see give an unbiased score.
 malignant = list(model.classes_).index("malignant")
 auc = roc_auc_score(y_test == "malignant", model.predict_proba(X_test)[:, malignant])
 print(f"ROC AUC on {len(y_test)} rows that the search did not see: {auc:.4f}")

@@ -1,4 +1,4 @@
-"""Optimise what a decision costs: a metric of your own.
+"""Optimize what a decision costs: a metric of your own.
 
 A missed malignant tumour is taken to cost ten times a false alarm. The function is an ordinary one of this script; it
 needs no separate module and no ``if __name__ == "__main__"``.

@@ -1,4 +1,4 @@
-"""Stop, come back another day, and go on: one directory is a run.
+"""Stop, come back another day, and continue: one directory is a run.
 
 WINDVANE_EXAMPLE_SECONDS is the budget of each search, 20 where it is not set.
 """
@@ -20,7 +20,7 @@ with tempfile.TemporaryDirectory() as folder:
     run = Path(folder) / "digits"
     AutoClassifier(budget, run_dir=run, random_state=0).fit(X_train, y_train)
 
-    # As if in another process: the directory is all that is needed, also after a crash or a power cut.
+    # As in another process: only the directory is needed, also after a crash or a power cut.
     model = load(run)
     before = len(model.trials_)
     model.resume(budget)

@@ -1,7 +1,7 @@
 """Rows that are not exchangeable: several rows of one patient, and rows in order of time.
 
-A random split would put rows of one patient on both sides, or let the future validate the past; the validation loss
-would promise more than new patients and tomorrow hold.
+A random split would put rows of one patient on both sides, or train on later rows than it validates: the validation
+loss would be too optimistic for new patients and for tomorrow.
 
 WINDVANE_EXAMPLE_SECONDS is the budget of each search, 20 where it is not set.
 """
@@ -16,7 +16,7 @@ from windvane import AutoClassifier, AutoRegressor
 rng = np.random.default_rng(0)
 budget = float(os.environ.get("WINDVANE_EXAMPLE_SECONDS", "20"))
 
-# 60 patients with 8 visits each: the blood values give the patient away, the illness is the patient's.
+# 60 patients with 8 visits each: the blood values identify the patient, who is ill at all visits or at none.
 patient = np.repeat(np.arange(60), 8)
 blood = rng.normal(size=(60, 4))[patient] + 0.1 * rng.normal(size=(480, 4))
 ill = (rng.random(60) < 0.3 + 0.4 * (blood[::8, 0] > 0))[patient]
@@ -27,7 +27,7 @@ for groups in (None, patient):
     loss = model.leaderboard()["validation_loss"].min()
     print(f"{'rows' if groups is None else 'patients'} kept apart: validation loss {loss:.3f}")
 
-# Two years of daily sales with a trend: later days validate what earlier days taught.
+# Two years of daily sales with a trend: later days validate models of earlier days.
 day = pd.date_range("2024-01-01", periods=730)
 sales = 100 + 0.1 * np.arange(730) + 20 * day.day_name().isin(["Saturday", "Sunday"]) + rng.normal(scale=5, size=730)
 calendar = pd.DataFrame({"weekday": day.day_name(), "month": day.month, "trend": np.arange(730)})

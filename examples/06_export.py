@@ -1,4 +1,4 @@
-"""Leave: a folder that predicts without windvane, and a plain scikit-learn object.
+"""Export: a folder that predicts without windvane, and a plain scikit-learn object.
 
 WINDVANE_EXAMPLE_SECONDS is the budget of the search, 20 where it is not set.
 """

@@ -1,6 +1,6 @@
-"""Watch the Fisher trace and keep it low in timm's training script: one line after it has made its optimiser.
+"""Watch the Fisher trace and keep it low in timm's training script: one line after it has made its optimizer.
 
-Below the line stands what the script does at each step.
+The code below that line is what the script does at each step.
 """
 
 import timm

@@ -14,6 +14,6 @@ print()
 found = describe(X, y, column_types={"sex": "category"})
 print(found.columns.set_index("column").loc[["age", "sex"]])
 
-# The note in the output says which columns separate the two tables:
+# Which columns separate the two tables, and how much:
 shift = describe(X, None, later).shift
 print(pd.DataFrame([(one.name, one.distance) for one in shift.columns], columns=["column", "distance"]).round(2))

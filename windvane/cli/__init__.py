@@ -25,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Find the best ensemble of models for a table within a time budget.",
+    help="Hands-free machine learning for tables and images: search, evaluate, explain, predict, export.",
 )
 for command in (
     *(data.describe, tables.fit, images.train, images.finetune, tables.predict, tables.leaderboard),

@@ -58,10 +58,10 @@ OPTIONS = {
 _ARGUMENT = re.compile(rf"({'|'.join(OPTIONS)})(?=[=\[]| cannot | has | must )")
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever typer has click
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a saved model.")]
-Duration = Annotated[str, typer.Option(help="For how long: seconds, or as in 60s, 10m.")]
-Task = Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")]
-Ignore = Annotated[list[str] | None, typer.Option(help="Column that is not learned from; may be repeated.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or folder of a saved model.")]
+Duration = Annotated[str, typer.Option(help="Time to compute at most: seconds, or as in 60s, 10m.")]
+Task = Annotated[str | None, typer.Option(help="classification or regression; by default guessed from the target.")]
+Ignore = Annotated[list[str] | None, typer.Option(help="Column that is not learned from; repeatable.")]
 Time = Annotated[str, typer.Option(help="How long to search: seconds, or as in 60s, 10m, 1h30m.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")]
 Types = Annotated[
@@ -72,10 +72,10 @@ DateFormats = Annotated[
     list[str] | None,
     typer.Option("--date-format", metavar="COLUMN=FORMAT", help="Format of dates, as in day=%d.%m.%Y; repeatable."),
 ]
-Target = Annotated[
-    list[str] | None, typer.Option(help="Column of the data that was learned, repeated for several; not for images.")
+Target = Annotated[list[str] | None, typer.Option(help="Column of the target, repeated for several; not for images.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Turn progress and remarks off; results, warnings and errors stay.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks; warnings and errors stay.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for an error.")]
 
 

@@ -26,21 +26,21 @@ def describe(
         Path, typer.Argument(metavar="DATA", help="Table: CSV, Parquet, Feather, ARFF, JSON, .xlsx or SQLite.")
     ],
     *,
-    target: Annotated[str | None, typer.Option(help="Column to learn; may be absent.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column that is to be learned, if there is one.")] = None,
     task: Task = None,
-    test: Annotated[Path | None, typer.Option(help="Other rows that are compared with these.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Table of other rows, such as test rows, to compare.")] = None,
     ignore: Ignore = None,
-    id_column: Annotated[list[str] | None, typer.Option("--id", help="Column that names a row.")] = None,
+    id_column: Annotated[list[str] | None, typer.Option("--id", help="Column that names a row; repeatable.")] = None,
     types: Types = None,
     date_formats: DateFormats = None,
     out: Annotated[Path | None, typer.Option(help="Page to write, as in data.html.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say how a table is read and what looks suspicious in it, before anything is learned.
+    """Show how a table is read and what looks suspicious in it, before anything is learned.
 
-    Types of columns, missing values, the target, columns that reveal it, duplicates, identifiers, what is left out, and
-    how another table differs.
+    That is types of columns, missing values, the target, columns that reveal it, duplicates, identifiers, columns that
+    are left out, and how another table differs.
     """
     from windvane import describe as describe_table
     from windvane.data.files import read_frame

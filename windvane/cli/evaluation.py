@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from windvane import AutoClassifier, AutoImageClassifier
 
 Data = Annotated[
-    Path | None, typer.Option(help="Rows or images to learn it from; without it the validation rows of the run.")
+    Path | None,
+    typer.Option(help="Labelled rows or images to learn from; by default the validation rows of the run."),
 ]
 
 
@@ -34,12 +35,12 @@ def evaluate(
     table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with their target, or labelled images.")],
     *,
     target: Target = None,
-    by: Annotated[list[str] | None, typer.Option(help="Column: the score of each segment; may be repeated.")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="Metric in place of the usual ones; may be repeated.")
+    by: Annotated[
+        list[str] | None, typer.Option(help="Column whose segments are scored one by one; repeatable.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Page to write, too; ends in .html.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column with the weights of the rows.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Metric in place of the usual ones; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write as well; ends in .html.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -59,15 +60,18 @@ def evaluate(
 
 def importance(
     run: Run,
-    table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with their target, best those not trained on.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Rows with their target, best rows that were not trained on.")
+    ],
     *,
-    target: Annotated[list[str], typer.Option(help="Column of the data that was learned, repeated for several.")],
+    target: Annotated[list[str], typer.Option(help="Column of the target, repeated for several.")],
     group: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=COLUMN,COLUMN", help="Columns that count as one, as in place=zip,city; repeatable."),
     ] = None,
     correlated: Annotated[
-        bool, typer.Option("--correlated", help="Numbers with rank correlations from 0.8 count as one.")
+        bool,
+        typer.Option("--correlated", help="Numbers and dates with rank correlations of 0.8 and more count as one."),
     ] = False,
     drop: Annotated[
         bool, typer.Option("--drop", help="Train again without each column, instead of shuffling it.")
@@ -107,9 +111,9 @@ def threshold(
     recall: Annotated[float | None, typer.Option(help="Highest precision with at least this recall.")] = None,
     cost: Annotated[
         list[str] | None,
-        typer.Option(metavar="TRUE:PREDICTED=COST", help="Cost of an error; may be repeated. Others cost 1."),
+        typer.Option(metavar="TRUE:PREDICTED=COST", help="Cost of an error; repeatable. Other errors cost 1."),
     ] = None,
-    value: Annotated[float | None, typer.Option(help="This probability of the positive class.")] = None,
+    value: Annotated[float | None, typer.Option(help="Threshold to set: a probability of the positive class.")] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Predict the most probable class again.")] = False,
     data: Data = None,
     target: Target = None,
@@ -118,7 +122,7 @@ def threshold(
 ) -> None:
     """Choose the probability above which the positive class is predicted, and keep it with the model.
 
-    Of several labels each has its own. Without an option it prints the threshold in force.
+    Each of several labels has a separate threshold. Without an option the current threshold is printed.
     """
     from windvane.automl import keep_decision
     from windvane.errors import InputError

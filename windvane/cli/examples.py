@@ -37,7 +37,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("Start from weights that are installed", "windvane finetune flowers/ --weights efficientnet_lite0 --out run"),
         (
             "Weights of timm, within five minutes",
-            "windvane finetune flowers/ --weights timm/resnet18 --out run --time 5m",
+            "windvane finetune flowers/ --weights timm --model resnet18 --out run --time 5m",
         ),
         ("Start from an earlier run", "windvane finetune birds/ --weights run --out birds_run"),
     ),
@@ -53,7 +53,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "leaderboard": (
         ("Every trial, the best first", "windvane leaderboard run"),
-        ("Scored on rows that chose nothing", "windvane leaderboard run --test test.csv --target churn"),
+        ("Scored on rows that the search did not see", "windvane leaderboard run --test test.csv --target churn"),
         ("For a program", "windvane leaderboard run --json"),
     ),
     "evaluate": (
@@ -65,10 +65,10 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("One metric, as JSON", "windvane evaluate run test.csv --target churn --metric f1 --json"),
     ),
     "threshold": (
-        ("The threshold in force", "windvane threshold run"),
+        ("The current threshold", "windvane threshold run"),
         ("The best one for F1", "windvane threshold run --metric f1"),
-        ("Find as many as possible, nine of ten right", "windvane threshold run --precision 0.9"),
-        ("What errors cost", "windvane threshold run --cost ill:well=20 --cost well:ill=1"),
+        ("As many as possible, of which nine of ten are right", "windvane threshold run --precision 0.9"),
+        ("The lowest cost of errors", "windvane threshold run --cost ill:well=20 --cost well:ill=1"),
         ("Predict the most probable class again", "windvane threshold run --reset"),
     ),
     "calibrate": (
@@ -78,7 +78,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "importance": (
         ("How much the score needs each column", "windvane importance run test.csv --target churn"),
-        ("Columns that say the same count as one", "windvane importance run test.csv --target churn --correlated"),
+        ("Correlated columns count as one", "windvane importance run test.csv --target churn --correlated"),
         ("Some columns together", "windvane importance run test.csv --target churn --group place=zip,city"),
         ("Train again without each column", "windvane importance run test.csv --target churn --drop --time 10m"),
     ),

@@ -28,7 +28,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Directory of the run.")] = None,
     model: Annotated[str, typer.Option(help="Any network of timm, or ViT-Lite and CCT of windvane.")] = "vit_lite_7_4",
     recipe: Annotated[str | None, typer.Option(help="Named recipe, instead of --model and its settings.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Width and height in pixels; else as the network.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Width and height in pixels; by default that of the network.")
+    ] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the images.")] = 50.0,
     time: Annotated[str | None, typer.Option(help="Time budget instead of epochs, such as 10m.")] = None,
     augreg: Annotated[str | None, typer.Option(help="AugReg level; by default the advised one.")] = None,
@@ -39,12 +41,13 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     flip: Annotated[bool, typer.Option(help="Flip half of the images left to right.")] = True,
     crop: Annotated[
-        str | None, typer.Option(help="What is evaluated of an image: center, or squeeze (all of it).")
+        str | None,
+        typer.Option(help="What is evaluated of an image: center, or squeeze (all of it, stretched to a square)."),
     ] = None,
     fisher_penalty: Annotated[float | None, typer.Option(help="Alpha of the Fisher Penalty, such as 0.01.")] = None,
     track_fisher: Annotated[bool | None, typer.Option("--track-fisher", help="Measure the Fisher trace.")] = None,
     fisher_reference: Annotated[
-        str | None, typer.Option(help="A good run with --track-fisher to compare with.")
+        str | None, typer.Option(help="Run with --track-fisher that went well, to compare the trace with.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     device: Device = None,
@@ -109,10 +112,12 @@ def finetune(
     *,
     weights: Annotated[
         list[str],
-        typer.Option(help="efficientnet_lite0 to 2, timm, a file, or a run; given for several runs, the best of them."),
+        typer.Option(
+            help="efficientnet_lite0 to 2, timm, a file, or a run; repeated for several runs: the best is taken."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
-    model: Annotated[str | None, typer.Option(help="Network of the weights, if they do not determine it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the timm network, for weights of timm or a file.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Largest width and height in pixels.")] = None,
     time: Annotated[str | None, typer.Option(help="Such as 5m; by default 10m on a CPU, 500 steps on a GPU.")] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
@@ -121,7 +126,7 @@ def finetune(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fine-tune pre-trained weights on images."""
+    """Fine-tune pretrained weights on images."""
     started = monotonic()
     with _interruptible(as_json):
         from windvane import vision
@@ -141,18 +146,22 @@ def finetune(
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of timm, NAME=FILE with its weights, or a run.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Name of a timm network, NAME=FILE with weights, or a run.")
+    ],
     others: Annotated[
         list[str], typer.Argument(metavar="[MODEL2] IMAGES", help="A second network; a folder of images.")
     ],
     *,
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("inspect.html"),
     n_images: Annotated[int, typer.Option(help="Images, drawn at random.")] = 256,
-    untrained: Annotated[bool, typer.Option("--untrained", help="Random weights where no file is named.")] = False,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Random weights instead of those that timm downloads.")
+    ] = False,
     layers: Annotated[list[str] | None, typer.Option(help="Layers of the matrices: glob or kind (residual).")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images at a time; default: of each analysis.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images at a time; by default as each analysis needs.")] = None,
     repeats: Annotated[int, typer.Option(help="Draws of half of the images, for intervals.")] = 1,
-    device: Annotated[str, typer.Option(help="As torch names it.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Such as cuda:0.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,

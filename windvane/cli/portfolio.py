@@ -18,10 +18,12 @@ def collect_results(
     tables: Annotated[Path, typer.Argument(metavar="TABLES", help="Folder of tables of the kind you often have.")],
     *,
     out: Annotated[Path, typer.Option(help="File of results, as in cells.jsonl; continued if it exists.")],
-    target: Annotated[str | None, typer.Option(help="Column to learn, in every table; the last one if absent.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Column to learn, in every table; by default the last one.")
+    ] = None,
     time: Annotated[str, typer.Option(help="How long to collect: seconds, or as in 30m, 8h.")] = "8h",
     jobs: Annotated[int, typer.Option(help="Processes; -1 for all cores.")] = -1,
-    max_rows: Annotated[int, typer.Option(help="Rows of a table that are used at most.")] = 10_000,
+    max_rows: Annotated[int, typer.Option(help="Largest number of rows of a table that are used.")] = 10_000,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -13,13 +13,13 @@ from windvane.cli.common import AsJson, Quiet, print_json
 def serve(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a folder of runs.")],
     *,
-    host: Annotated[str, typer.Option(help="Address to listen at; any but this machine's own needs a token.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option(help="Address to listen at; other machines need a token.")] = ("127.0.0.1"),
     port: Annotated[int | None, typer.Option(help="Port; by default the first free one from 8321.")] = None,
     token: Annotated[
         str | None,
-        typer.Option(envvar="WINDVANE_TOKEN", help="What visitors have to know; made by itself where it is needed."),
+        typer.Option(
+            envvar="WINDVANE_TOKEN", help="Token that requests need; by default made and printed where it is needed."
+        ),
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
     as_json: AsJson = False,

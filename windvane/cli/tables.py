@@ -56,55 +56,60 @@ def fit(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="Column to learn; without it TRAIN is a folder or a table of images. Repeated: several numbers, or "
-            "several columns of two values, learned by one run."
+            help="Column to learn; without it TRAIN is a folder or a table of images. Repeated: several columns of "
+            "numbers, or of two values each, learned by one run."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run; a run of the same data and settings is resumed.")],
     time: Time = "10m",
     task: Task = None,
-    metric: Annotated[str, typer.Option(help="What to optimise, as in roc_auc, log_loss, rmse.")] = "auto",
+    metric: Annotated[str, typer.Option(help="What to optimize, as in roc_auc, log_loss, rmse.")] = "auto",
     policy: Annotated[str, typer.Option(help="How to validate, as in holdout, cv5, cv5-halving.")] = "auto",
     families: Annotated[str | None, typer.Option(help="Families of models, as in lightgbm,catboost.")] = None,
-    portfolio: Annotated[Path | None, typer.Option(help="Configurations to evaluate first: an own portfolio.")] = None,
+    portfolio: Annotated[Path | None, typer.Option(help="Portfolio file: configurations to evaluate first.")] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1 for all cores.")] = -1,
-    memory: Annotated[int | None, typer.Option(help="Limit for all workers together, in MB.")] = None,
-    n_trials: Annotated[int | None, typer.Option(help="Limit on trials, beside that on time.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
-    test: Annotated[Path | None, typer.Option(help="Rows the search does not see, for an unbiased score.")] = None,
+    memory: Annotated[
+        int | None, typer.Option(help="MB for all workers together; by default 80 % of what is free.")
+    ] = None,
+    n_trials: Annotated[int | None, typer.Option(help="Limit on trials; the time is a limit, too.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the search.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Rows that the search does not see, for an unbiased score.")] = None,
     groups: Annotated[
         str | None,
-        typer.Option(help="Column: rows of one value stay in one fold. Of images also a pattern: what it matches."),
+        typer.Option(
+            help="Column whose rows of equal value stay in one fold; for a folder of images a regular expression "
+            "whose match in a name is the group."
+        ),
     ] = None,
-    time_column: Annotated[str | None, typer.Option(help="Column: later rows validate earlier ones.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Column of times; later rows validate.")] = None,
     gap: Annotated[
-        str | None, typer.Option(help="Between training and validation: instants, or a span as in 7d, 12h.")
+        str | None, typer.Option(help="Time between training and validation rows: instants, or a span as in 7d, 12h.")
     ] = None,
     embargo: Annotated[
-        str | None, typer.Option(help="Train on later rows, too, that are at least so long after a validated one.")
+        str | None, typer.Option(help="Train on later rows, too, from so long after the validated ones.")
     ] = None,
     max_train_size: Annotated[
-        str | None, typer.Option(help="Length of a rolling training window; without it all earlier rows train.")
+        str | None, typer.Option(help="Length of a rolling training window; by default all earlier rows train.")
     ] = None,
-    test_size: Annotated[str | None, typer.Option(help="Length of each validation block, as for --gap.")] = None,
+    test_size: Annotated[str | None, typer.Option(help="Length of each validation block, given as for --gap.")] = None,
     lags: Annotated[
         str | None, typer.Option(help="Steps of --time-column, as in 1,7: earlier values of the target as columns.")
     ] = None,
     lag_of: Annotated[
-        list[str] | None, typer.Option(help="Column that --lags are of, instead of the target; repeatable.")
+        list[str] | None, typer.Option(help="Column that --lags look up, in place of the target; repeatable.")
     ] = None,
     lag_by: Annotated[
-        list[str] | None, typer.Option(help="Column whose values tell series apart, as shops; repeatable.")
+        list[str] | None, typer.Option(help="Column that tells the series apart, such as shop; repeatable.")
     ] = None,
-    weight: Annotated[str | None, typer.Option(help="Column: how much a row counts.")] = None,
-    valid: Annotated[float | None, typer.Option(help="Of images: the share that validates.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column with the weights of the rows.")] = None,
+    valid: Annotated[float | None, typer.Option(help="For images: share of them that validates.")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Of images: pretrained networks, as in efficientnet_lite0,timm/resnet18.")
+        str | None, typer.Option(help="For images: pretrained networks, as in efficientnet_lite0,timm/resnet18.")
     ] = None,
-    positive: Annotated[str | None, typer.Option(help="Of two classes the one that f1, recall ... are about.")] = None,
+    positive: Annotated[str | None, typer.Option(help="Of two classes the positive one, as for f1 and recall.")] = None,
     ignore: Ignore = None,
     id_column: Annotated[
-        list[str] | None, typer.Option("--id", help="Column that names a row: written beside its prediction.")
+        list[str] | None, typer.Option("--id", help="Column that names a row, written beside its prediction.")
     ] = None,
     types: Types = None,
     date_formats: DateFormats = None,
@@ -190,18 +195,20 @@ def predict(
     run: Run,
     table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows with the columns of training, or images.")],
     out: Annotated[Path, typer.Option(help="CSV, Parquet or Feather file to write; - for CSV on the standard output.")],
-    proba: Annotated[bool, typer.Option("--proba", help="A column of probabilities for each class.")] = False,
+    proba: Annotated[bool, typer.Option("--proba", help="Write a column of probabilities for each class.")] = False,
     interval: Annotated[
-        float | None, typer.Option(metavar="COVERAGE", help="Columns lower and upper that hold the target, as in 0.9.")
+        float | None,
+        typer.Option(metavar="COVERAGE", help="Intervals of this coverage: columns lower and upper, as in 0.9."),
     ] = None,
     class_set: Annotated[
-        float | None, typer.Option("--set", metavar="COVERAGE", help="A column of the classes, joined by |, as in 0.9.")
+        float | None,
+        typer.Option("--set", metavar="COVERAGE", help="Sets of this coverage: classes joined by |, as in 0.9."),
     ] = None,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict the rows of a table, or images where the run is one of a network.
+    """Predict the rows of a table, or images.
 
     Rows that cannot be predicted come back without a prediction; a column "error" says why.
     """
@@ -270,7 +277,7 @@ def leaderboard(
     run: Run,
     *,
     test: Annotated[
-        Path | None, typer.Option(help="Rows or images the search did not see: scores every trial.")
+        Path | None, typer.Option(help="Rows or images that the search did not see, to score every trial on.")
     ] = None,
     target: Target = None,
     as_json: AsJson = False,
@@ -278,7 +285,7 @@ def leaderboard(
 ) -> None:
     """Print every trial of a run and a constant prediction, the best first.
 
-    The source "baseline" marks the constant, a linear model and LightGBM by default.
+    The source "baseline" marks the constant, the first linear model and LightGBM with its defaults.
     """
     from windvane.evaluation.evaluation import records
 
@@ -294,13 +301,13 @@ def explain(
     table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows to explain, with the columns of training.")],
     *,
     label: Annotated[str | None, typer.Option(help="Class whose probability is explained.")] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV, Parquet or Feather file: a contribution a column.")] = None,
-    background: Annotated[Path | None, typer.Option(help="Rows for not knowing a column; training by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV, Parquet or Feather file of all contributions.")] = None,
+    background: Annotated[Path | None, typer.Option(help="Rows to compare with; by default those of training.")] = None,
     time: Duration = "1m",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say how much each column moves each prediction (Shapley values)."""
+    """Show how much each column moves each prediction (Shapley values)."""
     from windvane import AutoImageClassifier
     from windvane.data.files import read_frame
     from windvane.errors import InputError
@@ -322,14 +329,14 @@ def explain(
 
 def export(
     run: Run,
-    out: Annotated[Path, typer.Option(help="Folder or file to write; nothing is written over.")],
+    out: Annotated[Path, typer.Option(help="New folder or file to write.")],
     form: Annotated[
-        str, typer.Option("--format", help="folder (a program), onnx, or optuna (the trials, a file of SQLite).")
+        str, typer.Option("--format", help="folder (a program), onnx, or optuna (the trials, in SQLite).")
     ] = "folder",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write what works without windvane: a folder that predicts, an ONNX file, or the trials for Optuna."""
+    """Write a folder or an ONNX file that predicts without windvane, or the trials for Optuna."""
     from windvane.errors import InputError, check_choice
 
     check_choice("--format", form, ("folder", "onnx", "optuna"))
@@ -351,8 +358,8 @@ def export(
 def compact(run: Run, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Make a run smaller: delete what its ensemble does not need.
 
-    Kept are the ensemble, the records of all trials and the data: predict, report, evaluate and explain work as before.
-    The models of other trials go, and what continues their training: resume adds new trials to those of the ensemble.
+    The ensemble, the records of all trials and the data stay: predict, report, evaluate and explain work as before. The
+    models of other trials are deleted, so resume can only add new trials to those of the ensemble.
     """
     before, after = open_model(run, quiet=quiet).compact()
     text = f"{run}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now"
@@ -376,7 +383,9 @@ def resume(
 def report(
     run: Run,
     out: Annotated[Path, typer.Option(help="Page to write; ends in .html.")] = Path("report.html"),
-    test: Annotated[Path | None, typer.Option(help="Rows or images the search did not see, to score it.")] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Rows or images the search did not see, for an unbiased score.")
+    ] = None,
     target: Target = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
