@@ -56,6 +56,15 @@ def test_plain_lines() -> None:
     ]
 
 
+def test_a_trial_without_time_for_a_model_has_not_failed() -> None:
+    stream = io.StringIO()
+    with Progress(stream=stream, clock=Clock()) as progress:
+        progress.start(60.0, 2, RMSE)
+        progress.trial(trial(0, 0.25))
+        progress.trial(replace(trial(1, None), status="stopped"))
+    assert "2 trials in" in stream.getvalue() and "failed" not in stream.getvalue()
+
+
 def test_without_a_model() -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(stream=stream, clock=clock) as progress:

@@ -120,6 +120,7 @@ def test_an_exported_folder_predicts_the_same(
         lambda model: model.predict_set(X),
         lambda model: model.explain(X),
         lambda model: model.to_sklearn(),
+        lambda model: model.to_onnx("model.onnx"),
     ],
 )
 def test_what_is_for_one_target_says_so(classifier: AutoClassifier, call: Any) -> None:

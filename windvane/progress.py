@@ -46,7 +46,7 @@ class Progress(SearchListener):
         self._budget = 0.0
         self._metric: Metric | None = None  # None before the start
         self._running: tuple[str, ...] = ()
-        self._usable: dict[int, bool] = {}  # by number: a resumed trial ends twice
+        self._failed: dict[int, bool] = {}  # by number: a resumed trial ends twice
         self._best: Trial | None = None
 
     def __enter__(self) -> Self:
@@ -91,7 +91,7 @@ class Progress(SearchListener):
 
     def trial(self, trial: Trial) -> None:
         """Count a finished trial."""
-        self._usable[trial.number] = trial.usable
+        self._failed[trial.number] = not trial.usable and trial.status != "stopped"
         better = trial.usable and (self._best is None or trial.loss < self._best.loss)
         if better:
             self._best = trial
@@ -130,8 +130,8 @@ class Progress(SearchListener):
         return display
 
     def _counts(self) -> str:
-        n_failed = sum(not usable for usable in self._usable.values())
-        return counted(len(self._usable), "trial") + f" ({n_failed} failed)" * bool(n_failed)
+        n_failed = sum(self._failed.values())
+        return counted(len(self._failed), "trial") + f" ({n_failed} failed)" * bool(n_failed)
 
     def _quality(self) -> str:
         if self._best is None or self._metric is None:

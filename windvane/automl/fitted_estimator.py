@@ -391,8 +391,8 @@ class FittedEstimator(BaseEstimator):
         Raises
         ------
         InputError
-            If the table is sparse, has lags or numbers written as texts, if no member can be expressed, or if onnx and
-            onnxruntime are missing.
+            If the model has several targets, if the table is sparse, has lags or numbers written as texts, if no member
+            can be expressed, or if onnx and onnxruntime are missing.
 
         Warns
         -----
@@ -408,6 +408,7 @@ class FittedEstimator(BaseEstimator):
         from windvane.export.onnx.ensemble import export_onnx
 
         predictor, problem = self._predictor_of_tables("to_onnx"), self._kept_problem()
+        predictor.check_one_target("to_onnx")
         rows = None
         if problem is not None:
             n_rows = problem.table.n_rows

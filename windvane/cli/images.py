@@ -113,11 +113,11 @@ def finetune(
     weights: Annotated[
         list[str],
         typer.Option(
-            help="efficientnet_lite0 to 2, timm, a file, or a run; repeated for several runs: the best is taken."
+            help="efficientnet_lite0 to 2, timm/NAME, NAME=FILE, or a run; repeated for several runs: the best."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
-    model: Annotated[str | None, typer.Option(help="Name of the timm network, for weights of timm or a file.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the timm network, if --weights is a file alone.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Largest width and height in pixels.")] = None,
     time: Annotated[str | None, typer.Option(help="Such as 5m; by default 10m on a CPU, 500 steps on a GPU.")] = None,
     seed: Annotated[int, typer.Option(help="Root of all randomness.")] = 0,

@@ -23,6 +23,15 @@ from windvane.vision.transfer.finetune import (
 )
 
 
+def test_weights_may_name_their_network(tmp_path: Path) -> None:
+    named = finetune_recipe("timm/resnet18")
+    assert (named.model, named.weights) == ("resnet18", "timm")
+    assert finetune_recipe("resnet18=w.pth") == finetune_recipe("w.pth", model="resnet18")
+    (tmp_path / "a=b.pth").touch()
+    with pytest.raises(InputError, match="do not say of which network"):
+        finetune_recipe(str(tmp_path / "a=b.pth"))
+
+
 def test_the_protocol_is_that_of_the_paper() -> None:
     recipe = finetune_recipe("timm", model="vit_base_patch16_224")
     assert (recipe.steps, recipe.batch_size, recipe.learning_rate, recipe.warmup_fraction) == (

@@ -110,9 +110,9 @@ def finetune_recipe(
     Parameters
     ----------
     weights
-        Pre-trained weights, as in `Recipe`.
+        Pre-trained weights, as in `Recipe`, or with their network: "timm/NAME", "NAME=FILE".
     model
-        Name of the network; None if the weights determine it (installed packages, folders of runs).
+        Name of the network; None if the weights determine it (installed packages, folders of runs, texts with it).
     image_size
         Width and height in pixels; None for the size of the pre-training. Position embeddings are resized.
     steps, time_budget
@@ -131,12 +131,14 @@ def finetune_recipe(
     >>> finetune_recipe("efficientnet_lite0").model
     'tf_efficientnet_lite0'
     """
+    if model is None:
+        model, weights = _split_weights(weights)
     earlier = recipe_of_run(weights)
     name = model or (PACKAGED_WEIGHTS.get(weights) if earlier is None else earlier.model)
     if name is None:
         raise InputError(
-            f"weights={weights!r} do not say of which network they are. Allowed: {', '.join(PACKAGED_WEIGHTS)}, the "
-            "folder of a run, or others with model=."
+            f"weights={weights!r} do not say of which network they are. Allowed: {', '.join(PACKAGED_WEIGHTS)}, "
+            "timm/NAME, NAME=FILE, the folder of a run, or others with model=."
         )
     if image_size is None:
         image_size = default_image_size(name) if earlier is None else earlier.image_size
@@ -157,3 +159,11 @@ def finetune_recipe(
     if time_budget is None:
         return paper
     return replace(paper, batch_size=TIMED_BATCH_SIZE, learning_rate=TIMED_LEARNING_RATE, min_crop_area=TIMED_CROP_AREA)
+
+
+def _split_weights(text: str) -> tuple[str | None, str]:
+    """Return the network that a text names, if it does, and the weights: "timm/NAME" or "NAME=FILE"."""
+    if text.startswith("timm/"):
+        return text.removeprefix("timm/"), "timm"
+    name, equals, file = text.partition("=")
+    return (name, file) if equals and not Path(text).exists() else (None, text)

@@ -48,18 +48,8 @@ _MARGIN = 1.2  # of the time that a view is expected to take
 
 
 def pretrained_recipe(weights: str) -> Recipe:
-    """Return a recipe of the network that a text names, with its weights and their normalization.
-
-    The text is the name of packaged weights, "timm/NAME", "NAME=FILE", or the folder of a run.
-    """
-    name, equals, file = weights.partition("=")
-    if weights.startswith("timm/"):
-        recipe = finetune_recipe("timm", model=weights.removeprefix("timm/"))
-    elif equals:
-        recipe = finetune_recipe(file, model=name)
-    else:
-        recipe = finetune_recipe(weights)
-    return with_pretrained_normalization(recipe)
+    """Return the recipe of `finetune_recipe` with the normalization of its weights."""
+    return with_pretrained_normalization(finetune_recipe(weights))
 
 
 def load_frozen_network(weights: str) -> TrainedModel:
