@@ -14,7 +14,7 @@ from cases import Case, make_case
 from optuna.distributions import FloatDistribution
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingRegressor
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, SGDClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -69,6 +69,13 @@ def test_a_classifier_without_probabilities_is_calibrated(tmp_path: Path) -> Non
     assert case.loss(found) < 1.0
     model.save(tmp_path)
     np.testing.assert_array_equal(family.load(tmp_path, case.context).predict(case.test.table), found)
+
+
+@pytest.mark.parametrize("iterations", ["partial_fit", "max_iter"])
+def test_a_classifier_that_trains_in_iterations_needs_probabilities(iterations: str) -> None:
+    family = SklearnFamily("hinge", classifier=SGDClassifier(loss="hinge"), iterations=iterations)
+    with pytest.raises(InputError, match=r"classifier without predict_proba. Allowed: iterations=None"):
+        trained(family, make_case("binary"))
 
 
 def test_a_target_is_scaled_and_the_number_of_iterations_found_on_validation_rows() -> None:

@@ -61,7 +61,8 @@ class SklearnFamily(BaseFamily):
         balanced classes.
     iterations
         None for one ``fit``; "partial_fit" where each call of that method is one iteration; or the parameter that
-        counts the iterations of an estimator with ``warm_start``, such as "max_iter" or "n_estimators".
+        counts the iterations of an estimator with ``warm_start``, such as "max_iter" or "n_estimators". A classifier
+        needs ``predict_proba`` for the latter two.
     max_iterations
         Of the fully trained model.
     min_class_size
@@ -245,6 +246,11 @@ class SklearnModel(BaseModel):
         if family.iterations not in (None, "partial_fit"):
             estimator.set_params(warm_start=True)
         if task.is_classification and not hasattr(estimator, "predict_proba"):
+            if family.iterations is not None:  # which the wrapper of probabilities does not have
+                raise InputError(
+                    f"SklearnFamily({family.name!r}, iterations={family.iterations!r}) has a classifier without "
+                    "predict_proba. Allowed: iterations=None, or a classifier that has it."
+                )
             folds = int(np.clip(np.unique(self._target, return_counts=True)[1].min(), 2, 5))
             estimator = CalibratedClassifierCV(estimator, cv=folds, ensemble=False)
         return estimator
