@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from windvane.data.task import Task
+from windvane.evaluation.metrics import get_metric
 from windvane.pages.notebook import MAX_NOTES, NotebookOutput, is_notebook
 from windvane.progress import Progress
 from windvane.search.trial import Trial
@@ -17,6 +19,8 @@ pytest.importorskip("IPython", reason="IPython is not installed")
 
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+
+RMSE = get_metric("rmse", Task("regression", 100, 2))
 
 
 @pytest.fixture
@@ -60,17 +64,17 @@ def test_output_is_updated_in_place(notebook: Any) -> None:
 def test_progress_of_a_search(notebook: Any, capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
     with Progress(clock=lambda: now[0]) as progress:
-        progress.start(60.0, 2)
+        progress.start(60.0, 2, RMSE)
         progress.note("day is read as a date")
         for number in range(300):
             now[0] += 0.1
             progress.trial(replace(Trial(number, "linear", {}, "sampler", 0), loss=1.0, checkpoint="c", status="done"))
             progress.tick()
     assert capsys.readouterr() == ("", "")
-    assert texts(notebook)[-1] == "day is read as a date\nwindvane: 300 trials in 30 s, best loss 1 (linear)"
+    assert texts(notebook)[-1] == "day is read as a date\nwindvane: 300 trials in 30 s, best RMSE 1 (linear)"
     assert len(texts(notebook)) < 40, "about one update a second"
     with Progress(quiet=True) as progress:
-        progress.start(60.0, 2)
+        progress.start(60.0, 2, RMSE)
     assert len({one["transient"]["display_id"] for one in notebook.display_pub.outputs}) == 1
 
 
