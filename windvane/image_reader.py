@@ -111,8 +111,5 @@ class ImageReader:
 
 def describe_unreadable(skipped: list[Skipped]) -> str:
     """Say which images cannot be read, and why, and what is predicted for them."""
-    lines = [
-        line.replace("left out", "cannot be read").replace("Left out because", "Because")
-        for line in describe_skipped(skipped)
-    ]
-    return " ".join(["Images that cannot be read are predicted by the frequencies of the classes.", *lines])
+    what = "Images that cannot be read are predicted by the frequencies of the classes."
+    return " ".join([what, *describe_skipped(skipped, "unreadable")])

@@ -57,6 +57,13 @@ def test_columns_are_described_as_they_are_read(frame: pd.DataFrame) -> None:
     assert any("price" in note for note in found.notes)
 
 
+def test_a_declared_type_keeps_an_identifier_whose_name_is_a_number(frame: pd.DataFrame) -> None:
+    table = pd.DataFrame({2020: frame["age"], 2021: [f"A{i}" for i in frame["customer_id"]]})
+    for declared, kind in (({}, "dropped"), ({2021: "category"}, "category")):
+        found = describe(table, frame["sold"], column_types=declared)
+        assert found.columns.set_index("column").loc["2021", "kind"] == kind
+
+
 def test_a_print_fits_a_terminal(frame: pd.DataFrame) -> None:
     wide = frame.assign(**{"a very long name of a column " * 3: ["a very long value " * 9] * (N - 1) + ["b"]})
     lines = str(describe(wide.drop(columns="sold"), wide["sold"])).splitlines()

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from windvane.data.date_formats import find_date_format
-from windvane.data.files import Frame
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError, check_choice, unknown_name_error
 from windvane.pages.texts import counted
@@ -18,7 +17,7 @@ from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS, distinct_texts, kind_of, plain_numbers, to_numbers
 from windvane.runtime.columns.dates import PARTS, date_parts, order_of, to_dates, to_seconds
 from windvane.runtime.columns.number_texts import Evidence, NumberForm
-from windvane.runtime.columns.schema import Schema, is_unnamed, listed, name_text, plain_columns, to_block
+from windvane.runtime.columns.schema import Frame, Schema, is_unnamed, listed, name_text, plain_columns, to_block
 from windvane.runtime.columns.table import Floats, Integers
 
 MIN_WORDS = 4.0  # texts have at least as many words on average

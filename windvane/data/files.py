@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_array
 from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError, check_choice
-from windvane.runtime.columns.schema import is_one_row, of_array, with_text_names
+from windvane.runtime.columns.schema import Frame, is_one_row, of_array, with_text_names
 from windvane.runtime.delimited import (
     UNREADABLE,
     DelimitedFile,
@@ -30,8 +30,6 @@ from windvane.runtime.delimited import (
     refuse_duplicates,
 )
 from windvane.runtime.serialization import replace_file
-
-Frame = pd.DataFrame | sp.csr_matrix
 
 READABLE = (
     *(".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".feather", ".arff", ".arff.gz"),

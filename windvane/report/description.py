@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.column_types import doubts, dropped_notes, infer_schema, leave_out, reading_notes
-from windvane.data.files import Frame, to_frame
+from windvane.data.files import to_frame
 from windvane.data.rows import order_notes
 from windvane.data.target import TaskType, encode_target, infer_task
 from windvane.data.targets import are_several
@@ -27,7 +27,7 @@ from windvane.report.data_checks import count_shared_rows, find_data_issues, sin
 from windvane.report.data_section import TableSummary, data_section, shift_section, table_size
 from windvane.report.dataset_shift import measure_dataset_shift
 from windvane.runtime.columns.column_values import kind_of
-from windvane.runtime.columns.schema import Schema, listed, name_text
+from windvane.runtime.columns.schema import Frame, Schema, listed, name_text
 from windvane.runtime.columns.table import Table
 from windvane.search.problem import identifier_doubts, leave_out_identifiers, leave_out_named
 from windvane.version import VERSION
@@ -184,7 +184,8 @@ def describe(
     ids = find_identifiers(schema, table)
     read, tested, doubtful = schema, list[str](), list[str]()
     if target is not None:
-        tested = [name for name in ids if name not in (column_types or ())]
+        declared = set(map(name_text, column_types or ()))
+        tested = [name for name in ids if name not in declared]
         read, doubtful = leave_out_identifiers(schema, tested, table, target, len(labels))
     left_out = replace(read, columns=tuple(one for one in read.columns if one.name in tested and one.kind == "dropped"))
     columns = matrix_columns(schema)

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.column_types import doubts, dropped_notes, infer_schema, leave_out, reading_notes
-from windvane.data.files import Frame, to_frame
+from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows, take_split
 from windvane.data.series.lags import describe_lags, keep_last, learn_lags, name_of_target, target_values
 from windvane.data.series.time_split import TimeSplit, describe_split
@@ -42,7 +42,7 @@ from windvane.models.base import DataSplit, Family
 from windvane.models.sklearn_family import SklearnFamily
 from windvane.models.targets.multi_target import for_task
 from windvane.runtime.columns.lag_features import LagFeatures
-from windvane.runtime.columns.schema import CARRIED, GROUPING, IDENTIFIER, IGNORED, ORDERING, Schema
+from windvane.runtime.columns.schema import CARRIED, GROUPING, IDENTIFIER, IGNORED, ORDERING, Frame, Schema, name_text
 from windvane.runtime.columns.table import Floats, Integers, Table
 from windvane.runtime.labels import labels_to_json
 from windvane.runtime.serialization import DAMAGE
@@ -256,7 +256,8 @@ def prepare_problem(
     kind: Kind = "regression" if goal == "regression" else "multiclass" if n_classes > 2 else "binary"
     kept_identifiers: list[str] = []
     if not settings.keep_ids:
-        found = [name for name in find_identifiers(schema, table) if name not in (column_types or ())]
+        declared = set(map(name_text, column_types or ()))
+        found = [name for name in find_identifiers(schema, table) if name not in declared]
         kept, kept_identifiers = leave_out_identifiers(
             schema, found, table, target, 0 if kind == "regression" else max(2, n_classes)
         )

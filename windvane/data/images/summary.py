@@ -40,18 +40,18 @@ def describe_balance(labels: Integers, classes: Sequence[str]) -> str:
     return f"The classes are unequal: {ends}. Accuracy alone would mislead; look at each class."
 
 
-def describe_skipped(skipped: Sequence[Skipped]) -> list[str]:
-    """Describe what was left out, by reason; one sentence each."""
+def describe_skipped(skipped: Sequence[Skipped], consequence: str = "left out") -> list[str]:
+    """Describe the images that are `skipped`, by reason; one sentence each."""
     if not skipped:
         return []
     by_reason = Counter(one.reason for one in skipped)
-    lines = [f"{len(skipped):,} left out."]
+    lines = [f"{len(skipped):,} {consequence}."]
     for reason, count in by_reason.most_common(MAX_NAMED):
         names = [one.name for one in skipped if one.reason == reason][:MAX_NAMED]
         more = f" and {count - len(names):,} more" if count > len(names) else ""
-        lines.append(f"Left out because {reason}: {', '.join(names)}{more}.")
+        lines.append(f"{consequence.capitalize()} because {reason}: {', '.join(names)}{more}.")
     if len(by_reason) > MAX_NAMED:
-        lines.append(f"Left out for {len(by_reason) - MAX_NAMED} other reasons: see `skipped`.")
+        lines.append(f"{consequence.capitalize()} for {len(by_reason) - MAX_NAMED} other reasons.")
     return lines
 
 

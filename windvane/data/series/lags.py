@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from windvane.data.column_types import infer_schema
-from windvane.data.files import Frame, to_frame
+from windvane.data.files import to_frame
 from windvane.data.series.time_split import TimeSplit, read_amount
 from windvane.errors import InputError, check_integer, unknown_name_error
 from windvane.pages.texts import counted
@@ -27,7 +27,7 @@ from windvane.runtime.columns.lag_features import (
     read_times,
     series_names,
 )
-from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.schema import Frame, Schema
 from windvane.runtime.columns.table import Integers
 
 TARGET = "target"  # name of a target that has none
