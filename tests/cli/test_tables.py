@@ -225,6 +225,13 @@ def test_session_predicts(session: Path) -> None:
         assert (labels == pd.read_csv(session / "test.csv")["label"]).mean() > 0.9
 
 
+def test_explanations_on_the_standard_output_are_one_table_or_one_object(session: Path) -> None:
+    words = ("explain", session / "run", session / "test.csv", "--time", "2s", "--out", "-")
+    table = pd.read_csv(io.StringIO(shell(*words).stdout))
+    assert {"base", "prediction"} < set(table)
+    assert len(json.loads(shell(*words, "--json").stdout)["rows"]) == len(table)
+
+
 @pytest.mark.parametrize("command", ["predict", "explain"])
 def test_what_is_read_is_not_replaced(session: Path, command: str, tmp_path: Path) -> None:
     words, data = (command, session / "run"), session / "test.csv"

@@ -301,7 +301,9 @@ def explain(
     table: Annotated[Path, typer.Argument(metavar="DATA", help="Rows to explain, with the columns of training.")],
     *,
     label: Annotated[str | None, typer.Option(help="Class whose probability is explained.")] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV, Parquet or Feather file of all contributions.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV, Parquet or Feather file of all contributions; - for CSV.")
+    ] = None,
     background: Annotated[Path | None, typer.Option(help="Rows to compare with; by default those of training.")] = None,
     time: Duration = "1m",
     as_json: AsJson = False,
@@ -322,8 +324,10 @@ def explain(
     rows = None if background is None else read_frame(background, texts)
     found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
     values = found.values.assign(base=found.base, prediction=found.prediction)
-    print_result({"rows": records(values)}, found, as_json=as_json)
-    if out is not None:
+    to_stdout = str(out) == "-"  # which then holds one thing alone: JSON, or the CSV
+    if as_json or not to_stdout:
+        print_result({"rows": records(values)}, found, as_json=as_json)
+    if out is not None and not (as_json and to_stdout):
         _write(values, out)
 
 
