@@ -47,8 +47,8 @@ def finetune(
     Parameters
     ----------
     weights
-        Pre-trained weights, as in `Recipe`. Of several folders of runs the one with the best validation accuracy is
-        fine-tuned, as with `select_run`.
+        Pre-trained weights, as in `finetune_recipe`. Of several folders of runs the one with the best validation
+        accuracy is fine-tuned, as with `select_run`.
     data
         Training images; the validation images, if any, choose the best checkpoint.
     model

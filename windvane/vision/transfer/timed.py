@@ -57,7 +57,7 @@ from windvane.vision.transfer.linear_probe import (
 )
 
 PLAN = "plan.json"  # in the folder of the run
-MIN_SHARE_LEFT = 0.1  # of the time, for probe and training, though loading took all of it
+MIN_SHARE_LEFT = 0.1  # of the time, which probe and training have even if loading took all of it
 _MEASURED_IMAGES = 20  # whose sizes say which ones are worth it
 _CELL = 32  # pixels that become one cell of the last feature map of a convolutional network
 
@@ -139,10 +139,11 @@ def _plan_and_probe(
     network = create_network(recipe, len(data.train.classes), device)
     timing = measure_timing(network, recipe, data.train, device, FREEZE_FRACTIONS)
     counts = len(data.train), 0 if data.valid is None else len(data.valid)
-    left = float(recipe.time_budget or 0.0) - (time.monotonic() - started)
+    budget = float(recipe.time_budget or 0.0)
+    left = budget - (time.monotonic() - started)
     if reported:
         left -= REPORT_SECONDS + (timing.decode + timing.forward) * count_reported(data)
-    left = max(left, MIN_SHARE_LEFT * float(recipe.time_budget or 0.0))
+    left = max(left, MIN_SHARE_LEFT * budget)
     supported = supported_image_sizes(recipe)
     largest = largest_useful_size(_usual_side(data.train, recipe.seed))
     sizes = [size for size in supported if size <= largest] or supported[-1:]
