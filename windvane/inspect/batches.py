@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
-from windvane.errors import InputError, check_integer, check_usable
+from windvane.errors import InputError, check_integer, check_usable, warn_user
 from windvane.torch_utils import map_tensors, to_device
 
 Batch = Tensor | Mapping[str, Any]  # what a network takes: a tensor, or its arguments by name
 Size = tuple[int, int]  # height and width in pixels
+Paired = TypeVar("Paired", bound=tuple[Batch, ...])  # of the same images
 
 TARGET_KEYS = {"label", "labels", "target", "targets"}
 
@@ -112,6 +113,25 @@ def paired_batches(data: Any, n_models: int, batch_size: int, n_images: int | No
                 f"data has batches of {lengths} images for the networks. Allowed: the same images for each."
             )
         yield batches
+
+
+def leave_out_small(steps: Iterable[Paired], min_images: int) -> Iterator[Paired]:
+    """Yield the batches that can be compared, and warn of those with fewer images; InputError if all have fewer."""
+    n_used, n_left_out = 0, 0
+    for step in steps:
+        length = batch_length(step[0])
+        if length < min_images:
+            n_left_out += length
+            continue
+        n_used += length
+        yield step
+    if not n_used:
+        raise InputError(
+            f"data has no batch of {min_images} images, which the measure needs; {n_left_out} came in smaller ones. "
+            f"Allowed: more images, or a batch_size of at least {min_images}."
+        )
+    if n_left_out:
+        warn_user(f"{n_left_out} images are left out: their batches have fewer than {min_images}.")
 
 
 def image_batches(

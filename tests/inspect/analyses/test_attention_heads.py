@@ -42,6 +42,15 @@ def test_groups_batches_and_picture() -> None:
     assert figure.axes[0].get_ylim() == (0, 1)
 
 
+def test_small_batches_are_left_out() -> None:
+    vit, resnet = small_vit(), small_resnet()
+    with pytest.warns(UserWarning, match="1 images are left out: their batches have fewer than 4"):
+        found = head_similarity((vit, resnet), images(9), batch_size=8)
+    assert found.n_images == 8
+    with pytest.raises(InputError, match="data has no batch of 4 images"):
+        head_similarity((vit, resnet), images(3))
+
+
 def test_other_layers_are_any_sequence_of_names() -> None:
     names = ("layer1.0", "layer2.0")
     assert head_similarity((small_vit(), small_resnet()), images(8), names).other_layers == names

@@ -77,6 +77,15 @@ def test_other_networks(make: object) -> None:
     assert found.similarity.shape == (found.grid.n_patches, found.grid.n_patches)
 
 
+def test_small_batches_are_left_out() -> None:
+    with pytest.warns(UserWarning, match="2 images are left out: their batches have fewer than 4"):
+        found = localization(small_vit(), images(10), batch_size=8)
+    assert found.n_images == 8
+    np.testing.assert_array_equal(found.similarity, localization(small_vit(), images(10)[:8]).similarity)
+    with pytest.raises(InputError, match="data has no batch of 4 images"):
+        localization(small_vit(), images(3))
+
+
 def test_table_and_picture() -> None:
     found = localization(small_vit(), images(16))
     frame = found.to_frame()

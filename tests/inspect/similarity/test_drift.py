@@ -42,6 +42,16 @@ def test_layers_are_any_sequence_of_names() -> None:
     assert drift(small_vit(), {"other": small_vit(seed=1)}, images(8), names).layers == names
 
 
+def test_small_batches_are_left_out() -> None:
+    before, after = small_vit(), small_resnet()
+    with pytest.warns(UserWarning, match="1 images are left out: their batches have fewer than 4"):
+        found = drift(before, {"same": before}, images(9), batch_size=8)
+    assert found.n_images == 8
+    np.testing.assert_array_equal(found.similarity, drift(before, {"same": before}, images(9)[:8]).similarity)
+    with pytest.raises(InputError, match="data has no batch of 4 images"):
+        drift(after, {"same": after}, images(9), batch_size=3)
+
+
 def test_table_and_picture() -> None:
     found = drift(small_vit(), {"3 %": small_vit(seed=1), "10 %": small_vit(seed=2)}, images(16), batch_size=8)
     frame = found.to_frame()

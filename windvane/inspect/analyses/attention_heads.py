@@ -20,10 +20,11 @@ from windvane.errors import InputError
 from windvane.inspect.activations import iter_activations
 from windvane.inspect.analyses.attention import head_outputs
 from windvane.inspect.analyses.attention_distance import attention_distance
-from windvane.inspect.batches import device_of, paired_batches
+from windvane.inspect.batches import device_of, leave_out_small, paired_batches
 from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
+from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.inspect.similarity.measures import CKAMeasure
 from windvane.torch_utils import to_device
 
@@ -101,7 +102,8 @@ def head_similarity(
     models
         The network with attention, and the other one.
     data
-        Images, or batches of four or more, read twice; or a tuple with the same images for each network.
+        Images, or batches of them, read twice; or a tuple with the same images for each network. Batches of fewer than
+        four are left out of the similarity, with a warning.
     other_layers
         Of the other network, as in `layer_names`.
     groups
@@ -132,7 +134,7 @@ def head_similarity(
     members = np.array_split(np.argsort(distance), n_groups)
     measure = CKAMeasure()
     accumulator = SimilarityAccumulator(measure)
-    batches, other_batches = tee(paired_batches(data, 2, batch_size, n_images))
+    batches, other_batches = tee(leave_out_small(paired_batches(data, 2, batch_size, n_images), MIN_IMAGES))
     images_of_other = (batch for _, batch in other_batches)
     others = iter_activations([other], images_of_other, (other_layers,), reduce=measure.summarize)
     for (batch, _), (of_other,) in zip(batches, others, strict=True):

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from windvane.errors import InputError
-from windvane.inspect.batches import Batch, image_batches, image_size
+from windvane.inspect.batches import Batch, image_batches, image_size, leave_out_small
 from windvane.inspect.hooks import LayerOutput, observe
 from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.cka import CKA
+from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.inspect.tokens import TokenGrid, as_tokens, prefix_counts
 
 
@@ -111,7 +112,8 @@ def localization(
     layer
         Name of one layer; None uses the last spatial block.
     batch_size, n_images, n_prefix
-        As in `attention_distance`; 4 images or more at a time, as HSIC is averaged over batches.
+        As in `attention_distance`; HSIC is averaged over batches, and those of fewer than four images are left out,
+        with a warning.
 
     Returns
     -------
@@ -126,7 +128,7 @@ def localization(
     """
     counts = prefix_counts(model, n_prefix)
     accumulator, grid, name = CKA(), None, ""
-    for batch, images in image_batches(model, data, batch_size, n_images):
+    for batch, images in leave_out_small(image_batches(model, data, batch_size, n_images), MIN_IMAGES):
         if not name:
             *_, name = spatial_layers(model, batch, "block" if layer is None else layer, counts, min_patches=2)
         output = _layer_output(model, batch, name)
@@ -134,7 +136,7 @@ def localization(
         patches = _cut_patches(images, grid)
         of_tokens = {str(i): tokens[:, grid.n_prefix + i] for i in range(grid.n_patches)}
         accumulator.update(of_tokens, {str(i): patches[:, i] for i in range(grid.n_patches)})
-    assert grid is not None  # data without images raises
+    assert grid is not None  # data without enough images raises
     return Localization(name, accumulator.matrix().values, grid, accumulator.n_images)
 
 

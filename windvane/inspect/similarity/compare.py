@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
-from windvane.errors import InputError, check_choice, check_integer, warn_user
+from windvane.errors import InputError, check_choice, check_integer
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
-from windvane.inspect.batches import Batch, batch_length, paired_batches
+from windvane.inspect.batches import Batch, batch_length, leave_out_small, paired_batches
 from windvane.inspect.layer_selection import Layers
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
@@ -245,21 +245,8 @@ def _in_random_order(data: Any, generator: np.random.Generator) -> Any:
 def _steps(data: Any, sampling: Sampling, generator: np.random.Generator) -> Iterator[Step]:
     """Yield batches for both networks, without those that are too small to be compared."""
     size = AUTO_BATCH_SIZE if sampling.batch_size == "auto" else sampling.batch_size
-    n_used, n_left_out = 0, 0
-    for first, second in paired_batches(data, 2, size, sampling.n_images):
-        length = batch_length(first)
-        if length < MIN_IMAGES:
-            n_left_out += length
-            continue
-        n_used += length
+    for first, second in leave_out_small(paired_batches(data, 2, size, sampling.n_images), MIN_IMAGES):
         yield (first, _deranged(second, generator) if sampling.shuffled else second)
-    if not n_used:
-        raise InputError(
-            f"data has no batch of {MIN_IMAGES} images, which the measure needs; {n_left_out} came in smaller ones. "
-            f"Allowed: more images, or a batch_size of at least {MIN_IMAGES}."
-        )
-    if n_left_out:
-        warn_user(f"{n_left_out} images are left out: their batches have fewer than {MIN_IMAGES}.")
 
 
 def _deranged(batch: Batch, generator: np.random.Generator) -> Batch:

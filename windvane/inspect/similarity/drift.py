@@ -15,10 +15,12 @@ import pandas as pd
 from torch import nn
 
 from windvane.errors import InputError
-from windvane.inspect.activations import iter_activations
+from windvane.inspect.activations import read_steps
+from windvane.inspect.batches import leave_out_small, paired_batches
 from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes, label_blocks
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
+from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.inspect.similarity.measures import CKAMeasure
 
 
@@ -79,7 +81,7 @@ def drift(
     others
         The same network in other states, by name.
     data
-        Images, or batches of four images or more.
+        Images, or batches of them; batches of fewer than four are left out, with a warning.
     layers
         As in `layer_names`; the same ones in all networks.
     batch_size, n_images
@@ -102,11 +104,10 @@ def drift(
     measure = CKAMeasure()
     accumulators = {name: SimilarityAccumulator(measure) for name in others}
     networks = [reference, *others.values()]
-    of_each = (layers,) * len(networks)
+    steps = leave_out_small(paired_batches(data, len(networks), batch_size, n_images), MIN_IMAGES)
     # Summaries, not activations: those of five networks for large images would fill any memory.
-    reduce = measure.summarize
-    steps = iter_activations(networks, data, of_each, batch_size=batch_size, n_images=n_images, reduce=reduce)
-    for first, *rest in steps:
+    summaries = read_steps(networks, steps, (layers,) * len(networks), measure.summarize, halve_to=None)
+    for first, *rest in summaries:
         for (name, accumulator), other in zip(accumulators.items(), rest, strict=True):
             if tuple(other) != tuple(first):
                 raise InputError(f"others[{name!r}] has the layers {list(other)}, but the reference {list(first)}.")
