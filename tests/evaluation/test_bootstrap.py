@@ -18,7 +18,7 @@ def test_the_standard_error_is_that_of_a_share_in_its_own_units(cost: float) -> 
     rng = np.random.default_rng(0)
     y = np.arange(2000) % 2
     wrong = rng.random(2000) < 0.2
-    found = bootstrap_standard_error(lambda rows: cost * float(wrong[rows].mean()), y)
+    found = bootstrap_standard_error(lambda target, wrong, weight: cost * float(wrong.mean()), y, wrong)
     assert found == pytest.approx(cost * np.sqrt(0.2 * 0.8 / 2000), rel=0.3)
 
 
@@ -26,10 +26,11 @@ def test_a_rare_class_makes_a_loss_unsure() -> None:
     y = (np.arange(1000) < 10).astype(int)
     wrong = np.arange(1000) % 2 == 0  # half of each class
 
-    def balanced(rows: Any) -> float:
-        return float(np.mean([wrong[rows][y[rows] == code].mean() for code in (0, 1)]))
+    def balanced(y: Any, wrong: Any, weight: Any) -> float:
+        return float(np.mean([np.average(wrong[y == code], weights=weight[y == code]) for code in (0, 1)]))
 
-    assert bootstrap_standard_error(balanced, y) == pytest.approx(0.5 * np.sqrt(0.25 / 10), rel=0.35)  # of the ten rows
+    found = bootstrap_standard_error(balanced, y, wrong, np.ones(1000))
+    assert found == pytest.approx(0.5 * np.sqrt(0.25 / 10), rel=0.35)  # of the ten rows
 
 
 def test_resampled_losses_are_limited_in_time() -> None:

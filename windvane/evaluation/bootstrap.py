@@ -47,7 +47,16 @@ def bootstrap_interval(resampled: Floats, biased: float | None = None) -> tuple[
     return max(0.0, min(without_noise - (mean - low), biased)), biased + high - mean
 
 
-def bootstrap_standard_error(loss_of: Callable[[Integers], float], target: Integers) -> float:
+def bootstrap_standard_error(
+    loss: Callable[[Integers, Floats, Floats | None], float],
+    target: Integers,
+    prediction: Floats,
+    weight: Floats | None = None,
+) -> float:
     """Standard error of a loss, in its units; resampled within the classes, so that no class is ever missing."""
+
+    def loss_of(rows: Integers) -> float:
+        return loss(target[rows], prediction[rows], None if weight is None else weight[rows])
+
     losses = bootstrap(loss_of, len(target), STANDARD_ERROR_RESAMPLES, seed=0, strata=target)
     return float(np.std(losses, ddof=1))

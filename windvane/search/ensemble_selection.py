@@ -294,11 +294,7 @@ class EnsembleBuilder:
         return np.inf if not self.counts_time and calls > 2 * self.size * MAX_CANDIDATES else calls
 
     def _spread(self, blend: Floats) -> float:
-        weight = self.weight
-        return bootstrap_standard_error(
-            lambda rows: self._loss_of(self.target[rows], blend[rows], None if weight is None else weight[rows]),
-            self.target,
-        )
+        return bootstrap_standard_error(self._loss_of, self.target, blend, self.weight)
 
     def _loss(self, blend: Floats) -> float:
         return self._loss_of(self.target, blend, self.weight)

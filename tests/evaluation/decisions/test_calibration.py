@@ -132,7 +132,7 @@ def test_noise_is_seldom_a_reason_for_decision_weights() -> None:
             return float(np.mean(q.argmax(axis=1) != y))
 
         def spread(q: Floats, y: Any = y[:200]) -> float:
-            return bootstrap_standard_error(lambda rows: wrong(q[rows], y[rows]), y)
+            return bootstrap_standard_error(lambda y, q, weight: wrong(q, y), y, q)
 
         decision = fit_decision_weights(p[:200], wrong, spread)
         right = [np.mean((p * factors).argmax(axis=1)[200:] == y[200:]) for factors in (decision or 1.0, 1.0)]
@@ -153,7 +153,7 @@ def test_an_own_cost_of_wrong_labels_finds_no_gain_in_noise() -> None:
             return 20 * float(np.mean(q.argmax(axis=1) != y))
 
         def spread(q: Floats, y: Any = y) -> float:
-            return bootstrap_standard_error(lambda rows: 20 * float(np.mean(q[rows].argmax(axis=1) != y[rows])), y)
+            return bootstrap_standard_error(lambda y, q, weight: cost(q, y), y, q)
 
         accepted += fit_decision_weights(p, cost, spread) is not None
     assert accepted <= 3

@@ -226,9 +226,7 @@ def tune_decision(
         return metric.loss(target, p, weight)
 
     def standard_error(p: Floats) -> float:
-        return bootstrap_standard_error(
-            lambda rows: metric.loss(target[rows], p[rows], None if weight is None else weight[rows]), target
-        )
+        return bootstrap_standard_error(metric.loss, target, p, weight)
 
     rank_costs = fit_rank_costs(plain.prediction, metric, loss)
     if rank_costs is not None:
