@@ -78,7 +78,8 @@ def _heaviest(data: ReportData) -> _Explained | None:
             if len(model.output.classes) not in (0, model.output.n_classes):
                 continue  # its training set lacked a class
             frozen = reader.extractor.network(view.weights)
-            name += f" on features of {view.weights}"
+            read = dict.fromkeys(one.weights for one in reader.views)
+            name += f" on features of {' and '.join(read)}" + (f", here of {view.weights}" if len(read) > 1 else "")
             return _Explained(name, FeatureScores(model, reader).eval(), frozen.network, frozen.recipe, view.size, True)
     return None
 
@@ -107,9 +108,7 @@ def _examples(found: _Explained, one: EvaluatedImages) -> Section | None:
     heat = maps.upsampled(SIDE, SIDE)
     shots = []
     for i, image, share in zip(chosen, pixels, heat, strict=True):
-        predicted, label = one.images.classes[one.predicted[i]], one.images.classes[one.target[i]]
-        caption = f"{predicted} ({one.confidence[i]:.0%})" + ("" if one.correct[i] else f", is {label}")
-        shots.append((_beside(image, share), caption, one.images.names[i]))
+        shots.append((_beside(image, share), one.caption(i), one.images.names[i]))
     size = f"{maps.grid.rows} x {maps.grid.columns}"
     words = f"{what} The most confident errors come first. {size} places an image: edges are not exact."
     title = "What the model looks at"

@@ -54,6 +54,12 @@ class EvaluatedImages:
         """Fraction of correct predictions."""
         return float(self.correct.mean())
 
+    def caption(self, i: int) -> str:
+        """Return what stands below an image: the predicted class, its probability, and the label if that differs."""
+        classes = self.images.classes
+        predicted = f"{classes[self.predicted[i]]} ({self.confidence[i]:.0%})"
+        return predicted if self.correct[i] else f"{predicted}, is {classes[self.target[i]]}"
+
     def interval(self) -> tuple[float, float]:
         """Return the 95 % confidence interval of the accuracy (Wilson's score interval)."""
         interval = binomtest(int(self.correct.sum()), len(self.target)).proportion_ci(method="wilson")

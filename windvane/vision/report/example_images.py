@@ -41,7 +41,7 @@ def examples_section(one: EvaluatedImages) -> Section:
         if not chosen:
             content.append(paragraph("None is wrong." if not correct else "None is correct."))
             continue
-        shots = [(one.images.decode(i), _caption(one, i), one.images.names[i]) for i in chosen]
+        shots = [(one.images.decode(i), one.caption(i), one.images.names[i]) for i in chosen]
         content.append(figure(title, gallery(shots, label=title)))
     words = (
         "Below each image: the predicted class, its probability, and the label if that differs. At most "
@@ -49,9 +49,3 @@ def examples_section(one: EvaluatedImages) -> Section:
         "at them."
     )
     return Section("Examples", [paragraph(words), *content])
-
-
-def _caption(one: EvaluatedImages, i: int) -> str:
-    classes = one.images.classes
-    predicted = f"{classes[one.predicted[i]]} ({one.confidence[i]:.0%})"
-    return predicted if one.correct[i] else f"{predicted}, is {classes[one.target[i]]}"
