@@ -66,22 +66,24 @@ class LinearModel(BaseModel):
         """Train fully; stopped by the clock, it keeps the coefficients reached."""
         if self.finished or time.monotonic() >= deadline:
             return
+        self.finished = True
         if not self.context.task.is_classification:
             self._solve()
         elif len(np.unique(self._train.target)) > 1:
-            self._fit_logistic(deadline)
+            self.finished = self._fit_logistic(deadline)
         else:  # one class, which gets the probability 1
             self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
             self.classes = np.unique(self._train.target).astype(np.intp)
         self.iterations = self.best_iteration = 1
-        self.finished = time.monotonic() < deadline
 
-    def _fit_logistic(self, deadline: float) -> None:
+    def _fit_logistic(self, deadline: float) -> bool:
+        """Fit, and return whether the clock left the time for it."""
         if self.iterations:  # a deadline stopped the training of the checkpoint
             self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
             self._estimator.classes_ = self.classes
-        fit_until_deadline(self._estimator, self._features, self._train, _PORTIONS, deadline)
+        in_time = fit_until_deadline(self._estimator, self._features, self._train, _PORTIONS, deadline)
         self._take_over()
+        return in_time
 
     def _solve(self) -> None:
         with warnings.catch_warnings():
@@ -102,20 +104,20 @@ class LinearModel(BaseModel):
 def fit_until_deadline(
     estimator: Any, features: Any, train: DataSplit, portions: Sequence[int], deadline: float
 ) -> bool:
-    """Fit, portion by portion, each going on from the coefficients before.
+    """Fit, portion by portion, each going on from the coefficients before; return whether the time was enough.
 
     The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
     stops and starts again.
     """
     from sklearn.exceptions import ConvergenceWarning
 
-    for portion in portions:
+    for i, portion in enumerate(portions):
+        if i and time.monotonic() >= deadline:
+            return False
         estimator.set_params(max_iter=portion)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a portion ends before convergence by intent
             estimator.fit(features, train.target, train.weight)
         if int(estimator.n_iter_.max()) < portion:
             return True
-        if time.monotonic() >= deadline:
-            return False
     return True
