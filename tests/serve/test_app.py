@@ -290,9 +290,11 @@ def test_errors_of_the_form_are_by_column(client: TestClient) -> None:
     assert "must be a number" in answer.json()["columns"]["size"]
 
 
-def test_form_of_a_number_has_an_interval(client: TestClient) -> None:
-    answer = post(client, "run=number&form=1", {"0": "0.5", "1": "red"})
-    assert "90 % interval" in answer.text
+def test_form_of_a_number_has_an_interval(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"0": "0.5", "1": "red"}
+    assert "90 % interval" in post(client, "run=number&form=1", row).text
+    monkeypatch.setattr(app, "FORM_COVERAGE", 0.8)
+    assert "80 % interval" in post(client, "run=number&form=1", row).text
 
 
 # Images.

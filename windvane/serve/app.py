@@ -137,7 +137,7 @@ class Application:
 
         answers = await self.models.use(run, work)
         if is_form:
-            return HTMLResponse(answer_html(answers[0], run))
+            return HTMLResponse(answer_html(answers[0], run, FORM_COVERAGE))
         return JSONResponse(answers if isinstance(given, list) else answers[0])
 
     def _run_to_predict(self, request: Request) -> Run:

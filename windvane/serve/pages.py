@@ -294,13 +294,13 @@ def _json(row: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "}"
 
 
-def answer_html(answer: Mapping[str, Any], run: Run) -> Html:
-    """A prediction, for the form."""
+def answer_html(answer: Mapping[str, Any], run: Run, coverage: float) -> Html:
+    """A prediction, for the form; `coverage` is that of its interval, if it has one."""
     shown = answer["prediction"]
     is_several = isinstance(shown, Mapping)
     remark = ""
     if "lower" in answer:
-        remark = f"90 % interval {score_number(answer['lower'])} to {score_number(answer['upper'])}"
+        remark = f"{100 * coverage:g} % interval {score_number(answer['lower'])} to {score_number(answer['upper'])}"
     values = shown if is_several else {"Prediction": shown}
     parts = [note(answer["warning"], "warn")] if "warning" in answer else []
     parts += [metric_cards([(name, _value_text(value), remark) for name, value in values.items()])]
