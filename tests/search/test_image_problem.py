@@ -146,6 +146,18 @@ def test_a_given_split_validates(tmp_path: Path) -> None:
         prepare_listing(tmp_path / "b", listing, ImageOptions(valid=0.2))
 
 
+def test_classes_that_only_validate_are_named(tmp_path: Path) -> None:
+    pixels, _ = pictures(30)
+    listing, _ = list_training_images({"train": pixels[:20], "valid": pixels[20:]}, ImageOptions())
+    listing.labels = ["cat", "dog"] * 13 + ["owl", "ant", "owl", "cat"]
+    prepared = prepare_listing(tmp_path / "a", listing)
+    (warning,) = [words for words in prepared.warnings if "without a training image" in words]
+    assert warning.startswith("3 of 10 images of the validation split given are of classes")
+    assert "image: ant, owl. No model" in warning
+    listing.labels = ["cat", "dog"] * 15
+    assert not any("training image:" in words for words in prepare_listing(tmp_path / "b", listing).warnings)
+
+
 def test_labelled_images_that_are_not_there_are_not_called_unlabelled(tmp_path: Path) -> None:
     table = pd.DataFrame({"path": ["photos/a.png", "photos/b.png"], "label": ["cat", "dog"]})
     table.to_csv(tmp_path / "list.csv", index=False)

@@ -26,7 +26,7 @@ from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.objects import ObjectGroups, find_object_groups, object_key
 from windvane.data.images.read import list_labelled
 from windvane.data.images.sources import Columns, no_labels_error
-from windvane.data.images.splits import group_images, keep_together
+from windvane.data.images.splits import group_images, keep_together, share_to_hold_out
 from windvane.data.images.summary import describe_skipped
 from windvane.data.splits import Fold, grouped_folds, hold_out
 from windvane.data.target import encode_target
@@ -63,9 +63,8 @@ STEP, MIN_SIZE, MAX_SIZE = 32, 32, 224  # of the width and height at which image
 MAX_PIXEL_BYTES = 2 * 2**30  # of all kept images
 SAMPLED, SIZES_AT_ONCE = 64, 8  # images whose sizes decide at which size all are kept; between looks at the clock
 FIRST_OF_CLASS = 8  # images of each class that are decoded before others
+MAX_NAMED = 5  # classes named in a warning
 FIRST_OF_ALL = 16  # images that are decoded however late it is
-# Validation images: a tenth of them, up to a fifth if that is needed to have 500.
-SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500
 # Up to so many images, folds where the budget has so many CPU seconds for each image.
 FOLD_RULES = (("cv5", 400, 0.6), ("cv3", 1000, 0.35))
 LATE_NETWORK = (
@@ -176,6 +175,7 @@ def prepare_image_problem(
     resolved = get_metric(metric, task, classes)
     warnings = _warnings(decoded.skipped, decoded.n_late + len(decoded.rows) - n, target, classes)
     warnings += features.warnings
+    warnings += _warnings_about_untrained(target, given, classes)
     if n_compared < len(rows):
         warnings.append(
             f"The time carried a search for copies among {n_compared:,} of {len(rows):,} images: copies of the others "
@@ -401,8 +401,7 @@ def _split(
     """Split by the policy of a name; raises InputError if there are too few images."""
     n_images, n_folds = len(target), make_policy(name, "").n_folds
     if n_folds == 1:
-        share = valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / n_images))
-        folds = [hold_out(target, share, seed=seed, groups=together)]
+        folds = [hold_out(target, share_to_hold_out(valid, n_images), seed=seed, groups=together)]
         reason = f"{len(folds[0].validation):,} of {n_images:,} images validate"
     else:
         folds = grouped_folds(target, together, n_folds, seed=seed)
@@ -410,6 +409,20 @@ def _split(
     if len(np.unique(together)) < n_images:
         reason += "; images of a group, and those that look the same, stay on one side"
     return folds, make_policy(name, reason)
+
+
+def _warnings_about_untrained(target: Integers, given: NDArray[np.bool_], classes: NDArray[Any]) -> list[str]:
+    """Return a warning about the classes that only the validation split of the user holds."""
+    unknown = given & ~np.isin(target, target[~given])
+    if not unknown.any():
+        return []
+    names = [str(classes[code]) for code in np.unique(target[unknown])]
+    return [
+        f"{int(unknown.sum()):,} of {int(given.sum()):,} images of the validation split given are of classes without a "
+        f"training image: {some_of(names, MAX_NAMED)}. No model can know them: each counts as an error, and in a log "
+        "loss for up to 34.5 whatever the model, so the validation score says little about the other classes. Give "
+        "them training images, or leave them out."
+    ]
 
 
 def _warnings_about_splits(

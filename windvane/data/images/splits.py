@@ -40,6 +40,11 @@ def keep_together(groups: Integers, clusters: list[list[int]]) -> Integers:  # (
     return np.asarray(connect(pairs, int(groups.max()) + 1)[groups])
 
 
+def share_to_hold_out(valid: float | None, n_images: int) -> float:
+    """Return the share of the images that validates: the one given, or the default."""
+    return valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / n_images))
+
+
 def hold_out_images(
     splits: NDArray[np.str_], labels: Integers, valid: float | None, together: Integers, seed: int
 ) -> tuple[NDArray[np.str_], list[str]]:
@@ -52,7 +57,7 @@ def hold_out_images(
         if valid is not None:
             raise InputError(f"valid={valid!r} is given, but source has a validation split. Allowed: None.")
         return splits, []
-    share = valid if valid is not None else max(SHARE, min(MAX_SHARE, ENOUGH / len(trains)))
+    share = share_to_hold_out(valid, len(trains))
     if share == 0:
         return splits, ["No validation split: no score can select a model without bias."]
     fold = hold_out(_strata(labels[trains]), share, together[trains], seed=seed)
