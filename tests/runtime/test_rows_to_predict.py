@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from windvane.data.column_types import infer_schema, leave_out
 from windvane.errors import InputError, MissingColumnsError
 from windvane.runtime.columns.schema import CARRIED
-from windvane.runtime.rows_to_predict import find_bad_rows, predict_rows, read_rows
+from windvane.runtime.rows_to_predict import describe_errors, find_bad_rows, predict_rows, read_rows
 
 TRAIN = pd.DataFrame(
     {
@@ -60,6 +60,26 @@ def test_several_columns() -> None:
         3: "Column 'size'",
         5: "Column 'day'",
     }
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_columns_of_the_same_name_stay_apart(bad: bool) -> None:
+    train = TRAIN.rename(columns={"row": "error"}).assign(yes="b").astype({"size": object})
+    schema = leave_out(infer_schema(train), {"error": CARRIED, "yes": CARRIED})
+    rows = train.head(3)
+    if bad:
+        rows.loc[1, "size"] = "wide"
+
+    def probabilities(frame: pd.DataFrame) -> pd.DataFrame:
+        schema.transform(frame)
+        return pd.DataFrame({"yes": 0.25, "error": np.full(len(frame), 0.75)})
+
+    found = predict_rows(probabilities, schema, rows, {})
+    assert list(found) == ["error (column)", "yes (column)", "yes", "error (predicted)"] + ["error"] * bad
+    assert found["error (column)"].tolist() == ["r0", "r1", "r2"]
+    assert found["error (predicted)"].dropna().tolist() == [0.75] * (3 - bad)
+    if bad:
+        assert describe_errors(found).startswith("1 of 3 rows cannot be predicted")
 
 
 def test_a_missing_column_is_no_fault_of_a_row() -> None:

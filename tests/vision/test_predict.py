@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,13 @@ def test_tables_of_predictions(model: TrainedModel) -> None:
     wide = prediction_table(model, images, proba=True)
     assert list(wide) == ["name", "0", "1", "2"]
     np.testing.assert_allclose(wide[list(CLASSES)].max(axis=1), table["probability"])
+
+
+def test_a_class_may_be_called_name(model: TrainedModel) -> None:
+    table = prediction_table(replace(model, classes=("name", "b", "prediction")), noise(2), proba=True)
+    assert list(table) == ["name", "name (class)", "b", "prediction"]
+    assert table["name"].tolist() == ["image 0", "image 1"]
+    np.testing.assert_allclose(table.iloc[:, 1:].sum(axis=1), 1.0, rtol=1e-5)
 
 
 def test_no_images_are_refused(model: TrainedModel) -> None:

@@ -26,6 +26,7 @@ from windvane.evaluation.predictions import Predictions
 from windvane.models import IMAGE_DEFAULT, IMAGE_FAMILIES
 from windvane.models.base import Family
 from windvane.models.image_network import FineTune, check_weights, installed_weights
+from windvane.runtime.rows_to_predict import rename_taken
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem, choose_families
@@ -424,14 +425,16 @@ class AutoImageClassifier(AutoMLClassifier):
         Returns
         -------
         pandas.DataFrame
-            Columns name, prediction and probability; or name and one column for each class.
+            Columns name, prediction and probability; or name and one column for each class, that of a class called name
+            being "name (class)".
         """
         predictor = self._predictor
         assert predictor.images is not None and predictor.classes is not None
         probabilities = self.predict_proba(X)
         names = pd.DataFrame({"name": predictor.images.listing(X).names})
         if proba:
-            return names.join(pd.DataFrame(probabilities, columns=predictor.class_names))
+            of_classes = pd.DataFrame(probabilities, columns=predictor.class_names)
+            return names.join(rename_taken(of_classes, {"name"}, "class"))
         chosen = predictor.decide(probabilities)
         return names.assign(
             prediction=predictor.classes[chosen], probability=probabilities[np.arange(len(chosen)), chosen]

@@ -314,6 +314,7 @@ def explain(
     from windvane.data.files import read_frame
     from windvane.errors import InputError
     from windvane.evaluation.evaluation import records
+    from windvane.runtime.rows_to_predict import rename_taken
 
     if out is not None:
         _check_output(out, {"DATA": table, "--background": background})
@@ -323,7 +324,8 @@ def explain(
     texts = model.predictor_.schema.text_columns
     rows = None if background is None else read_frame(background, texts)
     found = model.explain(read_frame(table, texts), label=label, background=rows, time_budget=parse_time(time))
-    values = found.values.assign(base=found.base, prediction=found.prediction)
+    contributions = rename_taken(found.values, {"base", "prediction"}, "column")
+    values = contributions.assign(base=found.base, prediction=found.prediction)
     to_stdout = str(out) == "-"  # which then holds one thing alone: JSON, or the CSV
     if as_json or not to_stdout:
         print_result({"rows": records(values)}, found, as_json=as_json)

@@ -28,6 +28,7 @@ from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.metrics import ORDINAL, Metric, get_metric
 from windvane.evaluation.predictions import Predictions, lacks_a_class
 from windvane.runtime.columns.table import Floats, Integers
+from windvane.runtime.rows_to_predict import rename_taken
 from windvane.runtime.targets import Targets
 
 # The usual metrics of a task, by name.
@@ -275,8 +276,7 @@ def worst_rows(
     table["loss"] = loss[worst]
     if columns is None:
         return table
-    taken = {name: f"{name} (column)" for name in columns.columns if name in ("row", *table.columns)}
-    shown = columns.iloc[predictions.rows[worst]].rename(columns=taken).set_index(index)
+    shown = rename_taken(columns.iloc[predictions.rows[worst]], {"row", *table.columns}, "column").set_index(index)
     return pd.concat([table, shown], axis=1)
 
 

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,11 @@ def read_rows(
         return read_frame(cleaned, texts), faults
 
 
+def rename_taken(frame: pd.DataFrame, taken: Collection[Any], what: str) -> pd.DataFrame:
+    """Say behind the name of a column what it is, where a table that it joins has this name for another one."""
+    return frame.rename(columns={name: f"{name} ({what})" for name in frame.columns if name in taken})
+
+
 def describe_errors(found: pd.DataFrame) -> str:
     """Describe how many rows of the result of `predict_rows` have an error, and the first."""
     reasons = found["error"].dropna()
@@ -95,19 +100,26 @@ def predict_rows(
 ) -> pd.DataFrame:
     """Predict what can be predicted; where there are bad rows, these are empty, and a column "error" says why.
 
-    Columns that name the rows stand first, as they are. InputError if no row can be predicted.
+    Columns that name the rows stand first. InputError if no row can be predicted.
     """
     carried = [name for name in schema.id_columns if name in frame.columns]
-    beside = frame[carried].reset_index(drop=True)
+
+    def predicted(good: pd.DataFrame) -> pd.DataFrame:
+        return rename_taken(predict(good), {"error"}, "predicted")
+
+    def beside(found: pd.DataFrame) -> pd.DataFrame:
+        return rename_taken(frame[carried].reset_index(drop=True), {*found.columns, "error"}, "column")
+
     if len(faults) == len(frame):
         raise InputError(f"No row can be predicted. The first is row {min(faults)}: {faults[min(faults)]}.")
     rows = pd.RangeIndex(len(frame))
     try:
         if not faults:
-            return pd.concat([beside, predict(frame)], axis=1)
+            found = predicted(frame)
+            return pd.concat([beside(found), found], axis=1)
         bad = faults
         good = [row for row in rows if row not in bad]
-        found = predict(frame.iloc[good])
+        found = predicted(frame.iloc[good])
     except MissingColumnsError:
         raise
     except InputError:
@@ -115,10 +127,10 @@ def predict_rows(
         if not bad or len(bad) == len(frame):
             raise
         good = [row for row in rows if row not in bad]
-        found = predict(frame.iloc[good])
+        found = predicted(frame.iloc[good])
     found = found.astype(object).set_axis(good, axis=0).reindex(rows)
     texts = [bad.get(row) for row in rows]
-    return pd.concat([beside, found.infer_objects(), pd.Series(texts, name="error", dtype=object)], axis=1)
+    return pd.concat([beside(found), found.infer_objects(), pd.Series(texts, name="error", dtype=object)], axis=1)
 
 
 def _fault(line: Sequence[str], width: int) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from windvane.data.images import ImageDataset
 from windvane.errors import InputError
+from windvane.runtime.rows_to_predict import rename_taken
 from windvane.vision.augment.batch import normalize
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
@@ -104,7 +105,8 @@ def prediction_table(model: TrainedModel, images: ImageDataset, *, proba: bool =
     Returns
     -------
     DataFrame
-        Columns name, prediction and probability; or name and one column per class.
+        Columns name, prediction and probability; or name and one column per class, that of a class called name being
+        "name (class)".
 
     Examples
     --------
@@ -113,7 +115,8 @@ def prediction_table(model: TrainedModel, images: ImageDataset, *, proba: bool =
     probabilities = predict_proba(model, images)
     names = pd.DataFrame({"name": list(images.names)})
     if proba:
-        return names.join(pd.DataFrame(probabilities, columns=list(model.classes)))
+        of_classes = pd.DataFrame(probabilities, columns=list(model.classes))
+        return names.join(rename_taken(of_classes, {"name"}, "class"))
     classes = np.asarray(model.classes)[probabilities.argmax(axis=1)]
     return names.assign(prediction=classes, probability=probabilities.max(axis=1))
 
