@@ -232,6 +232,19 @@ def test_explanations_on_the_standard_output_are_one_table_or_one_object(session
     assert len(json.loads(shell(*words, "--json").stdout)["rows"]) == len(table)
 
 
+def test_contributions_of_a_column_called_base_are_kept(session: Path, tmp_path: Path) -> None:
+    rename = {"mean radius": "base"}
+    pd.read_csv(session / "train.csv").rename(columns=rename).to_csv(tmp_path / "train.csv", index=False)
+    pd.read_csv(session / "test.csv").rename(columns=rename).head(5).to_csv(tmp_path / "test.csv", index=False)
+    options = ["--time", "60s", "--n-trials", "1", "--jobs", "1", "--seed", "0", "--families", "linear", "--quiet"]
+    done = shell("fit", tmp_path / "train.csv", "--target", "label", "--out", tmp_path / "run", *options)
+    assert done.exit_code == 0, done.output
+    words = ("explain", tmp_path / "run", tmp_path / "test.csv", "--time", "1s", "--out", "-", "--quiet")
+    table = pd.read_csv(io.StringIO(shell(*words).stdout))
+    assert {"base (column)", "base", "prediction"} < set(table)
+    np.testing.assert_allclose(table.drop(columns="prediction").sum(axis=1), table["prediction"], atol=1e-6)
+
+
 @pytest.mark.parametrize("command", ["predict", "explain"])
 def test_what_is_read_is_not_replaced(session: Path, command: str, tmp_path: Path) -> None:
     words, data = (command, session / "run"), session / "test.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,15 @@ def test_the_program_predicts_like_the_network(model: TrainedModel, exported: Pa
     unread = found.loc["text.txt"]
     assert unread.drop("error").isna().all() and "it is no image" in unread["error"]
     assert "1 of 7 images cannot be read" in done.stderr
+
+
+def test_classes_may_be_called_as_other_columns(exported: Path, photos: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    facts = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**facts, "classes": ["name", "error", "cat"]}))
+    words = [sys.executable, str(folder / "predictor.py"), str(photos), "--proba"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "name,name (class),error (class),cat,error"
 
 
 def test_the_folder_says_what_it_is(model: TrainedModel, exported: Path) -> None:

@@ -32,6 +32,13 @@ def test_it_is_the_model_of_scikit_learn(case: Case) -> None:
         np.testing.assert_allclose(model.predict(case.test.table), other.predict(rows), rtol=1e-8)
 
 
+def test_a_deadline_after_the_end_of_the_training_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_case("regression").create_model(FAMILY)
+    monkeypatch.setattr(linear, "time", Ticking())
+    model.train_until(1, deadline=1.0)  # the training begins at 0, and any later look at the clock shows 1
+    assert model.finished
+
+
 def test_the_clock_stops_the_optimiser_and_it_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = make_case("multiclass", n=5000)
     config = {"C": 1000.0, "scale": "robust"}

@@ -53,9 +53,9 @@ def test_tables_of_predictions(model: TrainedModel) -> None:
     np.testing.assert_allclose(wide[list(CLASSES)].max(axis=1), table["probability"])
 
 
-def test_a_class_may_be_called_name(model: TrainedModel) -> None:
-    table = prediction_table(replace(model, classes=("name", "b", "prediction")), noise(2), proba=True)
-    assert list(table) == ["name", "name (class)", "b", "prediction"]
+def test_classes_may_be_called_as_other_columns(model: TrainedModel) -> None:
+    table = prediction_table(replace(model, classes=("name", "error", "prediction")), noise(2), proba=True)
+    assert list(table) == ["name", "name (class)", "error (class)", "prediction"]
     assert table["name"].tolist() == ["image 0", "image 1"]
     np.testing.assert_allclose(table.iloc[:, 1:].sum(axis=1), 1.0, rtol=1e-5)
 

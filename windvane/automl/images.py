@@ -425,8 +425,8 @@ class AutoImageClassifier(AutoMLClassifier):
         Returns
         -------
         pandas.DataFrame
-            Columns name, prediction and probability; or name and one column for each class, that of a class called name
-            being "name (class)".
+            Columns name, prediction and probability; or name and one column for each class, "name (class)" and
+            "error (class)" for classes of these names.
         """
         predictor = self._predictor
         assert predictor.images is not None and predictor.classes is not None
@@ -434,7 +434,7 @@ class AutoImageClassifier(AutoMLClassifier):
         names = pd.DataFrame({"name": predictor.images.listing(X).names})
         if proba:
             of_classes = pd.DataFrame(probabilities, columns=predictor.class_names)
-            return names.join(rename_taken(of_classes, {"name"}, "class"))
+            return names.join(rename_taken(of_classes, {"name", "error"}, "class"))
         chosen = predictor.decide(probabilities)
         return names.assign(
             prediction=predictor.classes[chosen], probability=probabilities[np.arange(len(chosen)), chosen]

@@ -96,7 +96,8 @@ def predict_images(options: argparse.Namespace) -> None:
     folder = options.images.is_dir()
     files = sorted(file for file in options.images.rglob("*") if file.is_file()) if folder else [options.images]
     classes = read_settings()["classes"]
-    header = ["name", *(classes if options.proba else ["prediction", "probability"]), "error"]
+    of_classes = [f"{name} (class)" if name in ("name", "error") else name for name in classes]
+    header = ["name", *(of_classes if options.proba else ["prediction", "probability"]), "error"]
     rows: list[list[Any]] = []
     for file in files:
         name = file.relative_to(options.images).as_posix() if folder else file.name

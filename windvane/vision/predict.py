@@ -105,8 +105,8 @@ def prediction_table(model: TrainedModel, images: ImageDataset, *, proba: bool =
     Returns
     -------
     DataFrame
-        Columns name, prediction and probability; or name and one column per class, that of a class called name being
-        "name (class)".
+        Columns name, prediction and probability; or name and one column per class, "name (class)" and "error (class)"
+        for classes of these names.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def prediction_table(model: TrainedModel, images: ImageDataset, *, proba: bool =
     names = pd.DataFrame({"name": list(images.names)})
     if proba:
         of_classes = pd.DataFrame(probabilities, columns=list(model.classes))
-        return names.join(rename_taken(of_classes, {"name"}, "class"))
+        return names.join(rename_taken(of_classes, {"name", "error"}, "class"))
     classes = np.asarray(model.classes)[probabilities.argmax(axis=1)]
     return names.assign(prediction=classes, probability=probabilities.max(axis=1))
 
