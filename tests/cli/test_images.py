@@ -100,6 +100,10 @@ def test_the_time_of_fine_tuning_includes_libraries_and_page(pictures: Path, tmp
 def test_training_needs_a_directory_and_a_known_recipe(pictures: Path) -> None:
     done = shell("train", pictures, "--model", "cct_2_3x2", "--image-size", 8, "--quiet")
     assert (done.exit_code, done.stderr) == (2, "windvane: --out is missing: the directory of the run.\n")
+    done = shell("train", pictures, "--recipe", "vit_lite_7_4_cifar10", "--learning-rate", 0.001, "--out", "run")
+    assert (done.exit_code, "--learning-rate and --recipe do not go together" in done.stderr) == (2, True)
+    done = shell("inspect", "resnet10t", pictures, "--batch-size", 0)
+    assert (done.exit_code, "batch_size=0" in done.stderr) == (2, True)
     done = shell("train", pictures, "--recipe", "vit_lite", "--out", "run")
     assert done.exit_code == 2
     assert "recipe='vit_lite' is not known" in done.stderr

@@ -225,6 +225,13 @@ def test_session_predicts(session: Path) -> None:
         assert (labels == pd.read_csv(session / "test.csv")["label"]).mean() > 0.9
 
 
+def test_options_that_would_do_nothing_are_refused(session: Path) -> None:
+    done = shell("leaderboard", session / "run", "--target", "label")
+    assert (done.exit_code, "--target is a column of --data or --test" in done.stderr) == (2, True)
+    done = shell("predict", session / "run", session / "test.csv", "--out", "-", "--device", "cpu")
+    assert (done.exit_code, "--device is for runs of networks" in done.stderr) == (2, True)
+
+
 def test_explanations_on_the_standard_output_are_one_table_or_one_object(session: Path) -> None:
     words = ("explain", session / "run", session / "test.csv", "--time", "2s", "--out", "-")
     table = pd.read_csv(io.StringIO(shell(*words).stdout))

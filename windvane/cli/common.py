@@ -218,6 +218,8 @@ def read_labelled(
     from windvane.errors import InputError
 
     if data is None:
+        if target:
+            raise InputError("--target is a column of --data or --test, which was not given.")
         return None, None, None
     if isinstance(model, AutoImageClassifier):
         if target or weight is not None:

@@ -16,18 +16,24 @@ from windvane.cli.common import AsJson, Device, Quiet, parse_time, print_error, 
 
 if TYPE_CHECKING:
     from windvane.data.images import ImageSplits
+    from windvane.inspect.activations import BatchSize
     from windvane.vision.recipe import Recipe
     from windvane.vision.training.run import TrainingResult
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder with a folder for each class, or a table.")]
 
 
+# Options of `train` that a recipe decides.
+OF_RECIPES = ("model", "image_size", "epochs", "time", "augreg", "batch_size", "learning_rate", "flip", "seed")
+
+
 def train(
+    context: typer.Context,
     images: Images,
     *,
     out: Annotated[Path | None, typer.Option(help="Directory of the run.")] = None,
     model: Annotated[str, typer.Option(help="Any network of timm, or ViT-Lite and CCT of windvane.")] = "vit_lite_7_4",
-    recipe: Annotated[str | None, typer.Option(help="Named recipe, instead of --model and its settings.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Named recipe; it has a model, its settings and a seed.")] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Width and height in pixels; by default that of the network.")
     ] = None,
@@ -63,6 +69,10 @@ def train(
         from windvane.data.images import read_images
         from windvane.errors import InputError
 
+        sources = {name: context.get_parameter_source(name) for name in OF_RECIPES}
+        given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+        if recipe is not None and given:
+            raise InputError(f"--{given[0].replace('_', '-')} and --recipe do not go together. Allowed: one of them.")
         data = read_images(images)
         if recipe is not None:
             chosen = vision.load_recipe(recipe).recipe
@@ -174,7 +184,8 @@ def inspect(
     if len(second) > 1:
         raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
     chosen = tuple(layers) if layers else "*"
-    settings = InspectionSettings(n_images, chosen, batch_size or "auto", repeats, device, not untrained, seed)
+    size: BatchSize = "auto" if batch_size is None else batch_size
+    settings = InspectionSettings(n_images, chosen, size, repeats, device, not untrained, seed)
     page = write_inspection_page([model, *second], folder, out, settings)
     print_result({"page": page}, page, as_json=as_json)
 

@@ -237,6 +237,7 @@ def predict(
         network = vision.load_model(run, str(find_device(device, "auto").device))
         _write_predictions(vision.prediction_table(network, read_unlabelled(table), proba=proba), out, as_json)
         return
+    _refuse_options({"--device": device}, "runs of networks, but RUN is one of a search")
     model: Any = open_model(run, quiet=quiet)
     if interval is not None or class_set is not None:
         model.predictor_.check_one_target("--set" if interval is None else "--interval")
