@@ -75,8 +75,9 @@ def duels_table(losses: pd.DataFrame, against: str) -> str:
         ties = len(gap) - wins - lost
         with np.errstate(divide="ignore", invalid="ignore"):  # a failure has an infinite loss
             ratio = np.nanmedian(pair[against].to_numpy() / pair[peer].to_numpy())
-        score, p = f"{wins + ties / 2:g}", f"{sign_test(wins, lost):.4f}"
-        rows.append([peer, f"{wins}", f"{lost}", f"{ties}", score, p, f"{ratio:.3f}"])
+        score, p = f"{wins + ties / 2:g}", sign_test(wins, lost)
+        shown = "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+        rows.append([peer, f"{wins}", f"{lost}", f"{ties}", score, shown, f"{ratio:.3f}"])
     return markdown([f"{against} against", "wins", "losses", "ties", "score", "p", "loss ratio, median"], rows)
 
 
