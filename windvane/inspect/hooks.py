@@ -107,6 +107,7 @@ class _OutputRecorder(TorchFunctionMode):
     def __init__(self, on_output: OnOutput) -> None:
         super().__init__()
         self._on_output = on_output
+        self._calls_back = False
         self._running: list[str] = []  # paths of the modules that run, the innermost last
         self._names = RepeatedNames()
         # Tensors that modules take or return, not kept alive: reference, version, name.
@@ -122,7 +123,7 @@ class _OutputRecorder(TorchFunctionMode):
         name = self._names.next(path or OUTPUT)
         for key, tensor in tensors_in(output):
             alias_of = self._name_of(tensor)
-            with _mark_errors():
+            with self._calling_back():
                 self._on_output(LayerOutput(name + key, path, False, alias_of), tensor)
             self._remember(tensor, alias_of or name + key)
 
@@ -134,13 +135,23 @@ class _OutputRecorder(TorchFunctionMode):
         if is_sum:
             module = self._running[-1]
             name = self._names.next(f"{module}.add".lstrip("."))
-            with _mark_errors():
+            with self._calling_back():
                 self._on_output(LayerOutput(name, module, True, None), result)
             self._remember(result, name)
         return result
 
+    @contextmanager
+    def _calling_back(self) -> Iterator[None]:
+        """Mark errors of the callback, and leave out the sums that it computes: they are none of the network."""
+        self._calls_back = True
+        try:
+            with _mark_errors():
+                yield
+        finally:
+            self._calls_back = False
+
     def _is_skip(self, operands: tuple[Any, ...]) -> bool:
-        if len(operands) < 2 or not all(isinstance(one, Tensor) for one in operands):
+        if self._calls_back or len(operands) < 2 or not all(isinstance(one, Tensor) for one in operands):
             return False
         if operands[0].shape != operands[1].shape or any(isinstance(one, nn.Parameter) for one in operands):
             return False
