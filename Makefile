@@ -64,7 +64,9 @@ bench: $(VENV)/dev.stamp  ## the script behind the comparison in the README: hou
 	$(BIN)/python -m benchmarks.peers.compare setup
 	$(BIN)/python -m benchmarks.peers.compare run --systems autosklearn2 autogluon flaml
 	$(BIN)/python -m benchmarks.peers.compare run --systems windvane --seeds 0 1 2
+	$(BIN)/python -m benchmarks.peers.compare run --kind further --systems windvane autogluon
 	$(BIN)/python -m benchmarks.peers.compare table
+	$(BIN)/python -m benchmarks.peers.compare table --kind further
 
 campaign: $(VENV)/dev.stamp  ## faults, mutated files and odd tables that have no result yet, or a broken one: an hour
 	$(BIN)/python -m benchmarks.reliability.campaign run

@@ -10,12 +10,14 @@ Protocol: 75/25 split, stratified, seed 0, the same for all systems; metric "aut
 Hardware: 2 cores, no GPU; nothing else running (it waits, then refuses, when more than half a core is busy; a run
     during which others used more than a tenth of a core is repeated).
 Repeats: 1; windvane in 10 s has 3 random states on that split (mean loss counts).
+Further: windvane and AutoGluon on 24 more tables, drawn at random among those that nothing is learned from.
 Commands:
     python -m benchmarks.peers.compare setup      # needs Python 3.9, swig and a C++ compiler
     python -m benchmarks.peers.compare run --systems autosklearn2 autogluon flaml
     python -m benchmarks.peers.compare run --systems windvane --seeds 0 1 2
     python -m benchmarks.peers.compare table      # --own-budget 10: windvane in 10 s against the others in 60
     (each with --kind regression for the tables with numbers)
+    python -m benchmarks.peers.compare run --kind further --systems windvane autogluon
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ import pyarrow.parquet as pq
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from benchmarks.data import CLASSIFICATION, REGRESSION, read_table
+from benchmarks.data import CLASSIFICATION, FURTHER, REGRESSION, read_table
 from benchmarks.peers.report import read_results, report
 from benchmarks.result_table import ResultTable
 
@@ -54,11 +56,12 @@ HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("WINDVANE_PEERS", Path.home() / ".cache" / "windvane-peers"))
 
 SYSTEMS = ("windvane", "autosklearn2", "autogluon", "flaml")
-TABLES = {"classification": CLASSIFICATION, "regression": REGRESSION}
+TABLES = {"classification": CLASSIFICATION, "regression": REGRESSION, "further": FURTHER}
 # Random states of windvane's results, by kind and budget in seconds; the other systems run once, for 60 s.
 OWN_SEEDS: dict[str, dict[int, tuple[int, ...]]] = {
     "classification": {10: (0, 1, 2), 60: (0,)},
     "regression": {60: (0,)},
+    "further": {60: (0,)},
 }
 BUDGET = 60
 METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
@@ -135,7 +138,8 @@ class Job(NamedTuple):
 def plan() -> list[tuple[Any, ...]]:
     jobs: list[Job] = []
     for kind, tables in TABLES.items():
-        jobs += [Job(system, table, 0, BUDGET) for system, table in product(SYSTEMS[1:], tables)]
+        others = ("autogluon",) if kind == "further" else SYSTEMS[1:]
+        jobs += [Job(system, table, 0, BUDGET) for system, table in product(others, tables)]
         for budget, seeds in OWN_SEEDS[kind].items():
             jobs += [Job("windvane", table, seed, budget) for table, seed in product(tables, seeds)]
     return [tuple(job) for job in jobs]

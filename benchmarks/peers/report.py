@@ -65,7 +65,7 @@ def losses_table(losses: pd.DataFrame, metrics: pd.Series) -> str:
 
 
 def duels_table(losses: pd.DataFrame, against: str) -> str:
-    """Count wins, losses and ties of `against`, with the sign test."""
+    """Count wins, losses and ties of `against`, with the sign test and the median of the ratios of the losses."""
     rows = []
     for peer in losses.columns.drop(against):
         pair = losses[[against, peer]].dropna()
@@ -73,8 +73,12 @@ def duels_table(losses: pd.DataFrame, against: str) -> str:
         gap[np.isnan(gap)] = 0.0  # both failed
         wins, lost = int((gap > TIE).sum()), int((gap < -TIE).sum())
         ties = len(gap) - wins - lost
-        rows.append([peer, f"{wins}", f"{lost}", f"{ties}", f"{wins + ties / 2:g}", f"{sign_test(wins, lost):.4f}"])
-    return markdown([f"{against} against", "wins", "losses", "ties", "score", "p"], rows)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a failure has an infinite loss
+            ratio = np.nanmedian(pair[against].to_numpy() / pair[peer].to_numpy())
+        score, p = f"{wins + ties / 2:g}", sign_test(wins, lost)
+        shown = "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+        rows.append([peer, f"{wins}", f"{lost}", f"{ties}", score, shown, f"{ratio:.3f}"])
+    return markdown([f"{against} against", "wins", "losses", "ties", "score", "p", "loss ratio, median"], rows)
 
 
 def times_table(results: pd.DataFrame, base: str) -> str:
