@@ -66,6 +66,14 @@ def test_reduce_keeps_less() -> None:
     assert found["stem"].shape == (6, 8)
 
 
+def test_sums_that_reduce_computes_are_no_layers() -> None:
+    model, x = seeded(TinyResNet), images(4)
+    layers = ["blocks.0", "blocks.1.add", "output"]  # the first and the last are sums or heads that were seen before
+    found = collect_activations(model, x, layers, reduce=lambda layer: layer + layer.flip(1))
+    for name, plain in collect_activations(model, x, layers).items():
+        torch.testing.assert_close(found[name], plain + plain.flip(1))
+
+
 def test_table_of_shapes() -> None:
     frame = collect_activations(seeded(TinyResNet), images(6), ["stem", "head"]).to_frame()
     assert frame.index.tolist() == ["stem", "head"]

@@ -203,14 +203,6 @@ def test_json_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["facts.json"]
 
 
-def test_folders_of_a_run_can_be_dropped(tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path)
-    make_problem().write(directory.data)
-    directory.drop(directory.data)
-    directory.drop(directory.data)
-    assert not directory.data.exists()
-
-
 def digest(problem: Problem, **changes: Any) -> str:
     return replace(problem, **changes).fingerprint()
 

@@ -5,6 +5,7 @@ budget ends, and the ensemble is opened. `windvane.search` does each of these.
 from __future__ import annotations
 
 import math
+import shutil
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -33,10 +34,11 @@ from windvane.search.run.run_directory import RunDirectory
 from windvane.search.run.unseen_rows import read_test_rows, update_test_score, write_test_rows
 from windvane.search.runner import (
     create_run,
+    finish_search,
     inherit_settings,
     inherited_positive_class,
     open_run,
-    run_search,
+    prepare_search,
 )
 from windvane.search.search import Callback
 from windvane.search.strategy.budget import SlowdownMeter
@@ -223,7 +225,7 @@ class AutoML(FittedEstimator):
                 meter = SlowdownMeter()
                 directory = create_run(type(self).__name__, prepared, settings, self._own_metric is not None)
                 with Progress(quiet=settings.verbose == 0) as progress:
-                    result = run_search(
+                    search = prepare_search(
                         prepared,
                         settings,
                         portfolio,
@@ -236,6 +238,8 @@ class AutoML(FittedEstimator):
                         slowdown=meter.read(),
                         kept_seconds=0.0 if test is None else self._seconds_to_score(prepared, settings, test[0]),
                     )
+                    result = finish_search(search, search.run(), prepared, settings)
+                del search  # with the predictions of its candidates
                 self._set_result(*result, directory)
                 if test is not None:
                     deadline = math.inf if settings.n_trials is not None else started + settings.time_budget
@@ -297,9 +301,11 @@ class AutoML(FittedEstimator):
             portfolio = self._read_portfolio(prepared, settings)
             with stop_on_signal() as stop:
                 with Progress(quiet=settings.verbose == 0) as progress:
-                    result = run_search(
+                    search = prepare_search(
                         prepared, settings, portfolio, pool, directory, started, callbacks, progress, stop
                     )
+                    result = finish_search(search, search.run(), prepared, settings)
+                del search
                 self._set_result(*result, directory)
                 self._score_test(directory)
         finally:
@@ -465,7 +471,7 @@ class AutoML(FittedEstimator):
                 f"The run so far is in {str(directory.root)!r}: windvane.load opens it, resume continues it."
             )
         elif self.run_dir is None:
-            directory.drop(directory.root)
+            shutil.rmtree(directory.root, ignore_errors=True)
 
     def _set_result(self, predictor: Predictor, record: RunRecord, directory: RunDirectory) -> None:
         earlier = self._directory

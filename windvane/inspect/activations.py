@@ -184,7 +184,11 @@ def read_steps(
             part = parts.pop()
             try:
                 selected = selected or _trace(networks, part, layers)
-                values = _read_step(networks, selected, part, reduce)
+                runs = list(zip(networks, selected, part, strict=True))
+                # A network that is listed twice, with the same layers and batch, runs once.
+                keys = [(id(network), tuple(chosen), id(batch)) for network, chosen, batch in runs]
+                distinct = dict(zip(keys, runs, strict=True))
+                values = {key: _read_layers(*run, reduce) for key, run in distinct.items()}
             except BatchTooLargeError:
                 length = batch_length(part[0])
                 if halve_to is None or length < 2 * halve_to:
@@ -192,7 +196,7 @@ def read_steps(
                 half = (length + 1) // 2
                 parts += [_slice_step(part, half, length), _slice_step(part, 0, half)]
                 continue
-            yield values
+            yield tuple(values[key] for key in keys)
             del values  # before the next ones are computed
 
 
@@ -203,23 +207,6 @@ def _trace(networks: Sequence[nn.Module], step: Step, layers: tuple[Layers, ...]
         traced = trace_layers(network, to_device(batch, device_of(network)))
         selected.append(select_layers(network, traced, wanted))
     return selected
-
-
-def _read_step(
-    networks: Sequence[nn.Module],
-    selected: Sequence[Sequence[Layer]],
-    step: Step,
-    reduce: Callable[[Tensor], T] | None,
-) -> tuple[dict[str, T], ...]:
-    """Return the activations of each network; one that is listed twice, with the same batch and layers, runs once."""
-    done: dict[Any, dict[str, T]] = {}
-    values = []
-    for network, batch, layers in zip(networks, step, selected, strict=True):
-        key = (id(network), id(batch), tuple(layers))
-        if key not in done:
-            done[key] = _read_layers(network, layers, batch, reduce)
-        values.append(done[key])
-    return tuple(values)
 
 
 def _read_layers(

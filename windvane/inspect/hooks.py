@@ -77,7 +77,8 @@ def observe(
             stack.enter_context(_module_hooks(network, recorder.on_enter, recorder.on_exit))
             stack.enter_context(recorder)
         if on_enter is not None and on_exit is not None:
-            stack.enter_context(_module_hooks(network, _marked(on_enter), _marked(on_exit)))
+            mark = _mark_errors()
+            stack.enter_context(_module_hooks(network, mark(on_enter), mark(on_exit)))
         for mode in modes:
             stack.enter_context(mode)
         arguments = map_tensors(lambda tensor: tensor.clone() if tensor.is_inference() else tensor, inputs)
@@ -105,7 +106,8 @@ class _OutputRecorder(TorchFunctionMode):
 
     def __init__(self, on_output: OnOutput) -> None:
         super().__init__()
-        self._on_output = _marked(on_output)
+        self._on_output = on_output
+        self._calls_back = False
         self._running: list[str] = []  # paths of the modules that run, the innermost last
         self._names = RepeatedNames()
         # Tensors that modules take or return, not kept alive: reference, version, name.
@@ -118,7 +120,12 @@ class _OutputRecorder(TorchFunctionMode):
 
     def on_exit(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self._running.pop()
-        self._record(path or OUTPUT, path, output, is_sum=False)
+        name = self._names.next(path or OUTPUT)
+        for key, tensor in tensors_in(output):
+            alias_of = self._name_of(tensor)
+            with self._calling_back():
+                self._on_output(LayerOutput(name + key, path, False, alias_of), tensor)
+            self._remember(tensor, alias_of or name + key)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -127,22 +134,28 @@ class _OutputRecorder(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if is_sum:
             module = self._running[-1]
-            self._record(f"{module}.add".lstrip("."), module, result, is_sum=True)
+            name = self._names.next(f"{module}.add".lstrip("."))
+            with self._calling_back():
+                self._on_output(LayerOutput(name, module, True, None), result)
+            self._remember(result, name)
         return result
 
+    @contextmanager
+    def _calling_back(self) -> Iterator[None]:
+        """Mark errors of the callback, and leave out the sums that it computes: they are none of the network."""
+        self._calls_back = True
+        try:
+            with _mark_errors():
+                yield
+        finally:
+            self._calls_back = False
+
     def _is_skip(self, operands: tuple[Any, ...]) -> bool:
-        if len(operands) < 2 or not all(isinstance(one, Tensor) for one in operands):
+        if self._calls_back or len(operands) < 2 or not all(isinstance(one, Tensor) for one in operands):
             return False
         if operands[0].shape != operands[1].shape or any(isinstance(one, nn.Parameter) for one in operands):
             return False
         return any(self._has_seen(one) for one in operands)
-
-    def _record(self, path: str, module: str, output: Any, *, is_sum: bool) -> None:
-        name = self._names.next(path)
-        for key, tensor in tensors_in(output):
-            alias_of = self._name_of(tensor)
-            self._on_output(LayerOutput(name + key, module, is_sum, alias_of), tensor)
-            self._remember(tensor, alias_of or name + key)
 
     def _has_seen(self, tensor: Tensor) -> bool:
         known = self._known.get(id(tensor))
@@ -213,14 +226,13 @@ class _CallbackError(Exception):
         self.error = error
 
 
-def _marked(callback: Callable[..., None]) -> Callable[..., None]:
-    def call(*args: Any) -> None:
-        try:
-            callback(*args)
-        except Exception as error:
-            raise _CallbackError(error) from error
-
-    return call
+@contextmanager
+def _mark_errors() -> Iterator[None]:
+    """Tell errors of a callback, which come through the network, from those of the network."""
+    try:
+        yield
+    except Exception as error:
+        raise _CallbackError(error) from error
 
 
 @contextmanager

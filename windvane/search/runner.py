@@ -1,7 +1,8 @@
-"""One run: create or open its directory, search, and read the result."""
+"""One run: create or open its directory, prepare its search, write and read its result."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -112,7 +113,7 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
     except BaseException:
         directory.unlock()
         if settings.run_dir is None:
-            directory.drop(directory.root)
+            shutil.rmtree(directory.root, ignore_errors=True)
         raise
     return directory
 
@@ -199,7 +200,7 @@ def open_run(directory: RunDirectory, families: Any, metric: Any) -> PreparedPro
     )
 
 
-def run_search(
+def prepare_search(
     prepared: PreparedProblem,
     settings: Settings,
     portfolio: Sequence[PortfolioEntry],
@@ -212,24 +213,24 @@ def run_search(
     *,
     slowdown: float = 1.0,
     kept_seconds: float = 0.0,
-) -> tuple[Predictor, RunRecord]:
-    """Search in a locked directory and open the ensemble; `pool` is closed at the end.
+) -> Search:
+    """Let the workers read a run whose directory is locked, and return its search.
 
     `started` is the `time.monotonic` instant from which the budget counts, `slowdown` that of `SlowdownMeter`;
-    `kept_seconds` are kept back for what follows. Raises NoModelError if no trial is usable.
+    `kept_seconds` are kept back for what follows.
     """
     problem = prepared.problem
     listener.start(settings.time_budget - (time.monotonic() - started), settings.n_jobs, problem.metric)
     objects = pack_objects(session_objects(problem.metric, prepared.families))
     pool.open(RunContext(directory.root.absolute(), directory.log.absolute(), settings.memory_limit, objects))
-    history, curve = directory.read_history(), directory.read_curve()
+    history = directory.read_history()
     listener.resume(history.trials)
     for note in prepared.notes:
         listener.note(note)
     directory.drop_damaged(history)
     begun = time.time() - (time.monotonic() - started)
     directory.write_budget(FitBudget(begun, settings.time_budget, settings.n_trials, settings.n_jobs))
-    earlier = max([trial.ended for trial in history.trials] + [point[0] for point in curve], default=0.0)
+    instants = [trial.ended for trial in history.trials] + [point[0] for point in directory.read_curve()]
     n_train = min(len(fold.train) for fold in problem.folds)
     # Networks and linear models on features learn from all images from the start.
     first_rows = None if prepared.images is not None else problem.initial_sample_size(INITIAL_CELLS)
@@ -239,13 +240,13 @@ def run_search(
         threads = min(settings.n_jobs, available_cores())
         return _open_predictor(directory, ensemble, prepared.families, problem.metric, threads)
 
-    search = Search(
+    return Search(
         Scheduler(
             problem.task, prepared.families, history, portfolio, rungs, seed=settings.seed, n_trials=settings.n_trials
         ),
         pool,
         EnsembleBuilder(problem, directory, settings.ensemble_size, 0.02 * settings.time_budget),
-        Budget(started, settings.time_budget, earlier, slowdown),
+        Budget(started, settings.time_budget, max(instants, default=0.0), slowdown),
         callbacks=callbacks,
         listener=listener,
         idle_callback=persistence.preload if prepared.images is None else None,  # libraries of boosting
@@ -253,16 +254,23 @@ def run_search(
         kept_seconds=kept_seconds,
         stop=stop,
     )
-    ensemble = search.run()
-    directory.drop(directory.temporary)
-    if ensemble is not None and (earlier or search.error):  # files of another day, or a disk with errors
-        ensemble = _whole_ensemble(search.builder, history.trials, ensemble)
+
+
+def finish_search(
+    search: Search, ensemble: Ensemble | None, prepared: PreparedProblem, settings: Settings
+) -> tuple[Predictor, RunRecord]:
+    """Open the ensemble of a search that has ended, and write it; raises NoModelError if no trial is usable."""
+    problem, directory = prepared.problem, search.builder.directory
+    trials, budget = search.history.trials, search.budget
+    shutil.rmtree(directory.temporary, ignore_errors=True)
+    if ensemble is not None and (budget.earlier or search.error):  # files of another day, or a disk with errors
+        ensemble = _whole_ensemble(search.builder, trials, ensemble)
     if ensemble is None:
         if search.interrupted:
             raise KeyboardInterrupt
-        raise _no_model_error(history.trials, search.error, time.monotonic() - started)
-    last = (search.budget.now(), min(t.loss for t in history.trials if t.usable), ensemble.loss)
-    curve = [*curve, *search.curve, last]
+        raise _no_model_error(trials, search.error, time.monotonic() - budget.started)
+    last = (budget.now(), min(trial.loss for trial in trials if trial.usable), ensemble.loss)
+    curve = [*directory.read_curve(), *search.curve, last]
     constant = problem.constant_baseline()
     uncertainty = search.builder.uncertainty(ensemble)
     if directory.read_tuning() is not None:
@@ -277,15 +285,16 @@ def run_search(
     except DiskError as error:
         if not search.error:  # else said already
             warn_user(f"{error} The model in memory predicts, and save() keeps it elsewhere.")
-    predictor = replace(open_models(ensemble), uncertainty=uncertainty)
+    assert search.open_models is not None
+    predictor = replace(search.open_models(ensemble), uncertainty=uncertainty)
     if not settings.keep_data:
-        directory.drop(directory.data)
-    ended = sum(trial.status != "stopped" for trial in history.trials)
-    if settings.n_trials is not None and ended < settings.n_trials and not stop.requested:
-        listener.note(
+        shutil.rmtree(directory.data, ignore_errors=True)
+    ended = sum(trial.status != "stopped" for trial in trials)
+    if settings.n_trials is not None and ended < settings.n_trials and not search.stop.requested:
+        search.listener.note(
             f"The time budget ended after {ended} of {settings.n_trials} trials: another run with this seed may differ."
         )
-    return predictor, RunRecord(history.trials, curve, prepared.policy, constant=constant)
+    return predictor, RunRecord(trials, curve, prepared.policy, constant=constant)
 
 
 def _no_model_error(trials: Sequence[Trial], error: str, seconds: float) -> NoModelError:

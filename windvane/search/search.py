@@ -13,6 +13,7 @@ from windvane.evaluation.metrics import Metric
 from windvane.models import LAST_RESORT
 from windvane.models.base import Config, Family
 from windvane.models.targets.multi_target import for_task
+from windvane.persistence import Predictor
 from windvane.runtime.ensemble import Ensemble
 from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.run.checkpoint import read_checkpoint
@@ -85,7 +86,7 @@ class Search:
         callbacks: Sequence[Callback] = (),
         listener: SearchListener | None = None,
         idle_callback: Callable[[], None] | None = None,
-        open_models: Callable[[Ensemble], object] | None = None,
+        open_models: Callable[[Ensemble], Predictor] | None = None,
         kept_seconds: float = 0.0,
         stop: StopRequest = NEVER,
     ) -> None:
@@ -115,7 +116,12 @@ class Search:
                 if self.writer.error is not None:
                     self.error = f"The run cannot be written: {self.writer.error}."
                     break
-                self._submit_trials()
+                while (trial := self._next_trial()) is not None:
+                    seconds, grace = self._seconds_for(trial), 1.0 + 0.05 * self.budget.seconds
+                    self.pool.submit(replace(trial, status="running"), seconds, grace)
+                    self.scheduler.register(trial)
+                    self._started.setdefault(trial.number, self.budget.now())
+                    self._announce()
                 if self._ensemble_is_due:  # only now that every worker is busy
                     self._update_ensemble()
                 if self._needs_first_model and not self._tried_here:
@@ -140,6 +146,10 @@ class Search:
                 self.writer.close(1.0)
                 raise
         self._stop_running()
+        return self._build_last_ensemble()
+
+    def _build_last_ensemble(self) -> Ensemble | None:
+        """Build the ensemble of all trials, with a constant if there was no time for any; None if none is usable."""
         if self._ran_out_of_time:
             self._predict_constant()
         self._limit_builder()
@@ -197,18 +207,11 @@ class Search:
             return True
         return not self.pool.running and (self.scheduler.is_exhausted or not self.scheduler.active_families)
 
-    def _submit_trials(self) -> None:
-        while self.pool.has_idle_worker:
-            if self._has_clock and self.seconds_left < MIN_TRIAL_SECONDS:
-                return
-            trial = self.scheduler.next_trial(self.pool.running, self.seconds_left)
-            if trial is None:
-                return
-            seconds, grace = self._seconds_for(trial), 1.0 + 0.05 * self.budget.seconds
-            self.pool.submit(replace(trial, status="running"), seconds, grace)
-            self.scheduler.register(trial)
-            self._started.setdefault(trial.number, self.budget.now())
-            self._announce()
+    def _next_trial(self) -> Trial | None:
+        """Return the trial to submit; None while no worker is idle, and where there is no time or no configuration."""
+        if not self.pool.has_idle_worker or (self._has_clock and self.seconds_left < MIN_TRIAL_SECONDS):
+            return None
+        return self.scheduler.next_trial(self.pool.running, self.seconds_left)
 
     def _seconds_for(self, trial: Trial) -> float:
         """Return the seconds that a trial may take, never the whole budget; infinity where there is no clock."""

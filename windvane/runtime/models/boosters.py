@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -73,21 +73,20 @@ class FittedLightGBM(FittedBooster):
         features = self.encoder.transform(table)
         with self._alone:
             in_parts = self._step < self.best_iteration and table.n_rows > _FEW_ROWS
-            found = self._predict_in_parts(features) if in_parts else self._predict(features, 0, self.best_iteration)
+            if in_parts:
+                found = self._predict_in_parts(features)
+            else:
+                found = self.booster.predict(features, 0, self.best_iteration, num_threads=self._n_threads)
         if not self.output.n_classes:
             return self.output.from_values(found)
         return np.column_stack([1 - found, found]) if found.ndim == 1 else found
 
-    def _predict(self, features: Encoded, start: int, count: int, *, raw_score: bool = False) -> Floats:
-        found: Floats = self.booster.predict(features, start, count, raw_score, num_threads=self._n_threads)
-        return found
-
     def _predict_in_parts(self, features: Encoded) -> Floats:
         """Predict the same to rounding, but all rows by some of the trees before the next ones are read."""
-        scores = self._predict(features, 0, self._step, raw_score=True)  # (n,) for two classes, else (n, k)
+        score = partial(self.booster.predict, features, raw_score=True, num_threads=self._n_threads)
+        scores = score(start_iteration=0, num_iteration=self._step)  # (n,) for two classes, else (n, k)
         for start in range(self._step, self.best_iteration, self._step):
-            count = min(self._step, self.best_iteration - start)
-            scores += self._predict(features, start, count, raw_score=True)
+            scores += score(start_iteration=start, num_iteration=min(self._step, self.best_iteration - start))
         return np.asarray(expit(scores) if scores.ndim == 1 else softmax(scores, axis=1))
 
     def save(self, folder: Path) -> None:

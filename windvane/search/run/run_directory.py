@@ -178,9 +178,6 @@ class RunDirectory:
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
-    def drop(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-
     def read_history(self) -> History:
         """Read the history, and add the checkpoints of trials that a kill left out of it."""
         history = History(self.history)

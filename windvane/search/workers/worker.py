@@ -17,6 +17,8 @@ import warnings
 from pathlib import Path
 from typing import IO, Any
 
+from threadpoolctl import threadpool_limits
+
 from windvane.errors import DiskError, WindvaneError
 from windvane.models import FAMILIES
 from windvane.models.base import Family
@@ -58,41 +60,39 @@ def main() -> None:
         if action == "preload":
             _preload()
         elif action == "open":
-            _send_output_to(message["log"])
-            _limit_memory(float(message["memory"]))
-            run = None
-            try:
-                run = _Run(message)
-            except WindvaneError as error:
-                _send_error(events, message["root"], str(error))
-            except Exception:  # an own metric or family that does not load here ends the fit
-                _send_error(events, message["root"], traceback.format_exc(limit=-3))
+            run = None  # its data are freed before others are read
+            run = _open(message, events)
         elif action == "close":
             run = None
         elif action == "train" and run is not None:
-            _train(message, run, events)
+            trial, deadline = Trial.from_json(message["trial"]), time.monotonic() + float(message["seconds"])
+            with threadpool_limits(1):  # sums in another order would be another result
+                try:
+                    trial = train_trial(
+                        trial,
+                        run.problem,
+                        run.families[trial.family],
+                        run.directory.trial(trial.number),
+                        lambda so_far: send(events, {"event": "checkpoint", "trial": so_far.to_json()}),
+                        deadline=deadline,
+                    )
+                except DiskError as error:
+                    _send_error(events, str(run.directory.root), str(error))
+                    continue
+            send(events, {"event": "finished", "trial": trial.to_json()})
 
 
-def _train(message: dict[str, Any], run: _Run, events: IO[bytes]) -> None:
-    trial = Trial.from_json(message["trial"])
-    deadline = time.monotonic() + float(message["seconds"])
-
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # sums in another order would be another result
-        try:
-            trial = train_trial(
-                trial,
-                run.problem,
-                run.families[trial.family],
-                run.directory.trial(trial.number),
-                lambda so_far: send(events, {"event": "checkpoint", "trial": so_far.to_json()}),
-                deadline=deadline,
-            )
-        except DiskError as error:
-            _send_error(events, str(run.directory.root), str(error))
-            return
-    send(events, {"event": "finished", "trial": trial.to_json()})
+def _open(message: dict[str, Any], events: IO[bytes]) -> _Run | None:
+    """Read a run; None, and an error is reported, if that fails."""
+    _send_output_to(message["log"])
+    _limit_memory(float(message["memory"]))
+    try:
+        return _Run(message)
+    except WindvaneError as error:
+        _send_error(events, message["root"], str(error))
+    except Exception:  # an own metric or family that does not load here ends the fit
+        _send_error(events, message["root"], traceback.format_exc(limit=-3))
+    return None
 
 
 def _send_error(events: IO[bytes], root: str, error: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,27 +146,14 @@ class TrainingRun:
             logits: Tensor = module(pixels)
         return logits
 
-    def backward(
-        self,
-        module: nn.Module,
-        pixels: Tensor,
-        targets: Tensor,
-        measure: Callable[[Tensor, Callable[[], Tensor]], None] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a batch, one micro-batch after the other; return its loss and logits (b, k)."""
-        # `measure` gets the logits of the first micro-batch before its backward pass, and how to compute them again.
+    def micro_batch_losses(
+        self, module: nn.Module, pixels: Tensor, targets: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield pixels, logits and loss of each micro-batch; the losses add up to the mean over the batch."""
         size = self.recipe.micro_batch_size or len(pixels)
-        losses: list[Tensor] = []
-        outputs: list[Tensor] = []
         for part, wanted in zip(pixels.split(size), targets.split(size), strict=True):
             logits = self.forward(module, part)
-            if measure is not None and not outputs:
-                measure(logits, partial(self.forward, module, part))
-            loss = classification_loss(logits, wanted, self.recipe) * (len(part) / len(pixels))
-            loss.backward()
-            losses.append(loss.detach())
-            outputs.append(logits.detach())
-        return torch.stack(losses).sum(), torch.cat(outputs)
+            yield part, logits, classification_loss(logits, wanted, self.recipe) * (len(part) / len(pixels))
 
     def set_train_mode(self) -> None:
         """Set the network to training mode."""
@@ -217,7 +203,11 @@ class TrainingRun:
         self.optimizer.zero_grad()
 
         def backward() -> Tensor:
-            return self.backward(self.network, *self.augment(images, labels, step))[0]
+            losses = []
+            for _, _, loss in self.micro_batch_losses(self.network, *self.augment(images, labels, step)):
+                loss.backward()
+                losses.append(loss.detach())
+            return torch.stack(losses).sum()
 
         name = find_nonfinite_tensor(self.network, backward)
         raise NotFiniteError(

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from windvane.data.images import ImageSplits
 from windvane.errors import InputError
@@ -124,8 +125,14 @@ def run_training(
         if schedule.step == first_step:
             schedule.start_steps()
         pixels, targets = run.augment(images, labels, schedule.step)  # float32 (b, 3, s, s), (b, k)
-        measure = partial(run.fisher.measure, schedule.step)
-        loss, logits = run.backward(module, pixels, targets, measure)  # logits (b, k)
+        losses, outputs = list[Tensor](), list[Tensor]()
+        for part, logits, loss in run.micro_batch_losses(module, pixels, targets):
+            if not outputs:
+                run.fisher.measure(schedule.step, logits, partial(run.forward, module, part))
+            loss.backward()
+            losses.append(loss.detach())
+            outputs.append(logits.detach())
+        loss, logits = torch.stack(losses).sum(), torch.cat(outputs)  # of the batch: (), (b, k)
         run.fisher.add_penalty(schedule.progress, partial(run.forward, module, pixels[: recipe.micro_batch_size]))
         norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.grad_clip or float("inf"))
         nonfinite.update(loss, norm)
