@@ -146,16 +146,18 @@ def test_a_given_split_validates(tmp_path: Path) -> None:
         prepare_listing(tmp_path / "b", listing, ImageOptions(valid=0.2))
 
 
-def test_classes_that_only_validate_are_named(tmp_path: Path) -> None:
+def test_validation_images_of_a_class_that_nothing_trains_are_left_out_and_named(tmp_path: Path) -> None:
     pixels, _ = pictures(30)
     listing, _ = list_training_images({"train": pixels[:20], "valid": pixels[20:]}, ImageOptions())
     listing.labels = ["cat", "dog"] * 13 + ["owl", "ant", "owl", "cat"]
     prepared = prepare_listing(tmp_path / "a", listing)
-    (warning,) = [words for words in prepared.warnings if "without a training image" in words]
-    assert warning.startswith("3 of 10 images of the validation split given are of classes")
-    assert "image: ant, owl. No model" in warning
-    listing.labels = ["cat", "dog"] * 15
-    assert not any("training image:" in words for words in prepare_listing(tmp_path / "b", listing).warnings)
+    (fold,) = prepared.problem.folds
+    assert (len(fold.train), len(fold.validation)) == (20, 7)
+    assert prepared.classes is not None and prepared.classes.tolist() == ["cat", "dog"]
+    said = " ".join(prepared.warnings)
+    assert "3 left out." in said
+    for name in ("owl", "ant"):
+        assert f"its class '{name}' is not in the training split" in said
 
 
 def test_labelled_images_that_are_not_there_are_not_called_unlabelled(tmp_path: Path) -> None:

@@ -63,7 +63,6 @@ STEP, MIN_SIZE, MAX_SIZE = 32, 32, 224  # of the width and height at which image
 MAX_PIXEL_BYTES = 2 * 2**30  # of all kept images
 SAMPLED, SIZES_AT_ONCE = 64, 8  # images whose sizes decide at which size all are kept; between looks at the clock
 FIRST_OF_CLASS = 8  # images of each class that are decoded before others
-MAX_NAMED = 5  # classes named in a warning
 FIRST_OF_ALL = 16  # images that are decoded however late it is
 # Up to so many images, folds where the budget has so many CPU seconds for each image.
 FOLD_RULES = (("cv5", 400, 0.6), ("cv3", 1000, 0.35))
@@ -175,7 +174,6 @@ def prepare_image_problem(
     resolved = get_metric(metric, task, classes)
     warnings = _warnings(decoded.skipped, decoded.n_late + len(decoded.rows) - n, target, classes)
     warnings += features.warnings
-    warnings += _warnings_about_untrained(target, given, classes)
     if n_compared < len(rows):
         warnings.append(
             f"The time carried a search for copies among {n_compared:,} of {len(rows):,} images: copies of the others "
@@ -219,7 +217,8 @@ def _decode(
     meter = SlowdownMeter()
     began = time.monotonic()
     used = [i for i, split in enumerate(listing.splits) if split != "test"]
-    problems = [listing.problems[i] or ("" if _is_label(listing.labels[i]) else "it has no label") for i in used]
+    learned = {str(label) for label, split in zip(listing.labels, listing.splits, strict=True) if split == "train"}
+    problems = [listing.problems[i] or _label_problem(listing.labels[i], learned) for i in used]
     candidates = [i for i, problem in zip(used, problems, strict=True) if not problem]
     skipped = [Skipped(listing.names[i], problem) for i, problem in zip(used, problems, strict=True) if problem]
     skipped += listing.skipped
@@ -235,7 +234,7 @@ def _decode(
     checks = decode_squares(items, pixels, first)
     network = None
     if weights and NETWORK_CORE_SECONDS * meter.read() <= NETWORK_SHARE * budget:
-        network = in_background(lambda: _load_network(weights[0]))
+        network = in_background(lambda: _load_network(weights[0]), waits_at_exit=True)
     checks += decode_squares(items, pixels, others_of_class, started + FIRST_DECODE_SHARE * budget)
     checks += decode_squares(items, pixels, later, started + DECODE_SHARE * budget)
     pixels.flush()
@@ -342,6 +341,13 @@ def _is_label(label: Any) -> bool:
     return not (label is None or label != label)
 
 
+def _label_problem(label: Any, learned: set[str]) -> str:
+    """Say why an image of this label cannot be used; empty where it can."""
+    if not _is_label(label):
+        return "it has no label"
+    return "" if str(label) in learned else f"its class {str(label)!r} is not in the training split"
+
+
 def _decoding_order(labels: Sequence[Any], seed: int) -> tuple[Integers, int]:  # (n,)
     """Shuffle the images; a few of each class come before all others, and their number is returned too."""
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -409,20 +415,6 @@ def _split(
     if len(np.unique(together)) < n_images:
         reason += "; images of a group, and those that look the same, stay on one side"
     return folds, make_policy(name, reason)
-
-
-def _warnings_about_untrained(target: Integers, given: NDArray[np.bool_], classes: NDArray[Any]) -> list[str]:
-    """Return a warning about the classes that only the validation split of the user holds."""
-    unknown = given & ~np.isin(target, target[~given])
-    if not unknown.any():
-        return []
-    names = [str(classes[code]) for code in np.unique(target[unknown])]
-    return [
-        f"{int(unknown.sum()):,} of {int(given.sum()):,} images of the validation split given are of classes without a "
-        f"training image: {some_of(names, MAX_NAMED)}. No model can know them: each counts as an error, and in a log "
-        "loss for up to 34.5 whatever the model, so the validation score says little about the other classes. Give "
-        "them training images, or leave them out."
-    ]
 
 
 def _warnings_about_splits(

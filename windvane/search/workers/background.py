@@ -1,4 +1,4 @@
-"""Calls that may take for ever, in threads that end with the process."""
+"""Calls in threads beside the search."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def in_background(call: Callable[[], Result]) -> Future[Result]:
-    """Call a function at once; the future has what it returned or raised."""
+def in_background(call: Callable[[], Result], *, waits_at_exit: bool = False) -> Future[Result]:
+    """Call a function at once; the future has what it returned or raised.
+
+    Calls that may take for ever end with the process. `waits_at_exit` is for those that run C++ code, as the import of
+    torch does: when Python ends such a thread, the whole process aborts.
+    """
     future: Future[Result] = Future()
 
     def work() -> None:
@@ -20,6 +24,5 @@ def in_background(call: Callable[[], Result]) -> Future[Result]:
         except BaseException as error:
             future.set_exception(error)
 
-    # An executor's threads would be waited for at the end of the process.
-    threading.Thread(target=work, daemon=True, name="windvane-background").start()
+    threading.Thread(target=work, daemon=not waits_at_exit, name="windvane-background").start()
     return future
