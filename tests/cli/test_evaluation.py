@@ -102,6 +102,7 @@ def test_a_threshold_is_kept(folder: Path, name: str) -> None:
         ("threshold run --value 1.5", "--value=1.5 is not usable"),
         ("threshold run --data test.csv --target label", "--data needs a goal. Allowed: --metric, --precision"),
         ("threshold run --reset --data test.csv --target label", "--data needs a goal"),
+        ("threshold run --value 0.4 --target label", "--target needs a goal"),
         ("threshold number --value 0.5", "threshold is for classes"),
         ("threshold saved --metric f1", "needs the validation rows, which only a run directory has"),
         ("threshold run --metric roc_auc", "does not look at labels"),

@@ -131,8 +131,9 @@ def threshold(
     given = [option for option, one in goals.items() if one is not None] + ["--reset"] * reset
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} exclude each other.")
-    if data is not None and (not given or reset or value is not None):
-        raise InputError("--data needs a goal. Allowed: --metric, --precision, --recall or --cost beside it.")
+    labelled = [option for option, one in (("--data", data), ("--target", target)) if one is not None]
+    if labelled and (not given or reset or value is not None):
+        raise InputError(f"{labelled[0]} needs a goal. Allowed: --metric, --precision, --recall or --cost beside it.")
     model = _load_classifier(run, "threshold", quiet)
     if reset or value is not None:
         model.set_threshold(value)
