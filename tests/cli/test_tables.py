@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 import windvane
 from windvane.cli import app
+from windvane.data.files import read_frame
 from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.run.history import leaderboard
@@ -103,8 +105,8 @@ def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) 
         "kept in run",
     ]
     (model,) = recorder.made
+    assert 15 <= model.settings.pop("time_budget") <= 30
     assert model.settings == {
-        "time_budget": 30.0,
         "metric": "log_loss",
         "n_jobs": 2,
         "memory_limit": 900,
@@ -123,6 +125,19 @@ def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) 
     assert model.columns["time"] == "day"  # a column of the table, which stays there
     assert "label" not in model.columns["X_test"].columns
     assert list(model.columns["y_test"]) == ["no", "yes"] * 20
+
+
+def test_reading_counts_against_the_time(
+    recorder: type[Recorder], table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_slowly(*given: Any, **options: Any) -> pd.DataFrame:
+        time.sleep(1)
+        return read_frame(*given, **options)
+
+    monkeypatch.setattr("windvane.data.files.read_frame", read_slowly)
+    for seconds, least, most in ((20, 10, 19), (1, 0.5, 0.5)):  # half of the time is the least
+        assert shell("fit", table, "--target", "label", "--out", "run", "--time", seconds).exit_code == 0
+        assert least <= recorder.made[-1].settings["time_budget"] <= most
 
 
 def test_fit_says_what_it_guessed_and_prints_the_best(recorder: type[Recorder], table: Path) -> None:

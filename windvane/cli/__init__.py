@@ -52,4 +52,7 @@ def options(
 def main() -> None:
     gc.set_threshold(GC_THRESHOLD)
     warnings.formatwarning = lambda message, *_: f"windvane: warning: {message}\n"
-    app(prog_name="windvane")
+    try:
+        app(prog_name="windvane")
+    finally:
+        gc.freeze()  # the end of Python would walk through all objects: a second where torch is loaded

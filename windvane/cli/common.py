@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -289,6 +290,11 @@ def parse_time(time: str) -> float:
     from windvane.settings import parse_seconds
 
     return parse_seconds(time, "--time")
+
+
+def time_left(seconds: float, started: float) -> float:
+    """Return what is left of --time for a search, at least half: the imports and the reading before it count, too."""
+    return max(round(seconds - (monotonic() - started), 1), seconds / 2)
 
 
 def holds_network(run: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ from windvane.cli.common import (
     read_pairs,
     take_columns,
     take_target,
+    time_left,
 )
 
 if TYPE_CHECKING:
@@ -125,6 +127,7 @@ def fit(
     The columns of --groups, --time-column, --weight, --ignore and --id are not learned from, nor are columns that look
     like identifiers and say nothing about other rows.
     """
+    started, seconds = monotonic(), parse_time(time)
     options: dict[str, Any] = {
         "metric": metric,
         "n_jobs": jobs,
@@ -141,7 +144,7 @@ def fit(
         from windvane import AutoImageClassifier
 
         names = None if weights is None else [name.strip() for name in weights.split(",") if name.strip()]
-        images = AutoImageClassifier(parse_time(time), weights=names, **options)
+        images = AutoImageClassifier(time_left(seconds, started), weights=names, **options)
         of_tables: dict[str, object] = {"--task": task, "--time-column": time_column, "--weight": weight}
         of_tables |= {"--test": test, "--gap": gap, "--embargo": embargo, "--max-train-size": max_train_size}
         of_tables |= {"--test-size": test_size, "--lags": lags, "--lag-of": lag_of, "--lag-by": lag_by}
@@ -172,7 +175,7 @@ def fit(
         raise InputError(f"--positive={positive!r} is for two classes, but a number is learned.")
     if positive is not None:
         options["positive_class"] = positive
-    model = kind(parse_time(time), keep_ids=keep_ids, **options)
+    model = kind(time_left(seconds, started), keep_ids=keep_ids, **options)
     model.fit(
         X,
         y,
@@ -381,9 +384,9 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Continue a run for some more time."""
-    seconds = parse_time(time)
+    started, seconds = monotonic(), parse_time(time)
     model = open_model(run, quiet=quiet)
-    model.resume(seconds, n_trials=n_trials)
+    model.resume(time_left(seconds, started), n_trials=n_trials)
     _print_result(model, run, as_json)
 
 
