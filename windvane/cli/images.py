@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from windvane.vision.training.run import TrainingResult
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder with a folder for each class, or a table.")]
-
-
 # Options of `train` that a recipe decides.
 OF_RECIPES = ("model", "image_size", "epochs", "time", "augreg", "batch_size", "learning_rate", "flip", "seed")
 

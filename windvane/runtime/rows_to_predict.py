@@ -69,7 +69,7 @@ def read_rows(
 
 
 def rename_taken(frame: pd.DataFrame, taken: Collection[Any], what: str) -> pd.DataFrame:
-    """Say behind the name of a column what it is, where a table that it joins has this name for another one."""
+    """Rename columns whose name is `taken` in the table that they will join: "error" to "error (class)"."""
     return frame.rename(columns={name: f"{name} ({what})" for name in frame.columns if name in taken})
 
 
@@ -100,7 +100,8 @@ def predict_rows(
 ) -> pd.DataFrame:
     """Predict what can be predicted; where there are bad rows, these are empty, and a column "error" says why.
 
-    Columns that name the rows stand first. InputError if no row can be predicted.
+    Columns that name the rows stand first. No two columns have one name: a class called "error" is
+    "error (predicted)". InputError if no row can be predicted.
     """
     carried = [name for name in schema.id_columns if name in frame.columns]
 
