@@ -20,13 +20,13 @@ from windvane.inspect.analyses.localization import localization
 from windvane.inspect.analyses.probes import Examples, Probes, ProbeSettings, probe
 from windvane.inspect.analyses.receptive_field import ReceptiveFields, receptive_fields
 from windvane.inspect.analyses.skip_connections import SkipRatios, skip_ratios
+from windvane.inspect.batches import MIN_IMAGES
 from windvane.inspect.report.inspection_page import Analysis, write_analyses
 from windvane.inspect.report.load_model import LoadedModel, find_images, load_model_and_images
 from windvane.inspect.result import Result
 from windvane.inspect.similarity.compare import Sampling, baselines, compare, untrained
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.drift import drift
-from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.pages.html_builder import check_path
 from windvane.vision.training.device import find_device
 

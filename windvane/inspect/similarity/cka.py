@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from windvane.errors import InputError
+from windvane.inspect.batches import MIN_IMAGES
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.compare import compare_features
 from windvane.inspect.similarity.comparison import Comparison
-from windvane.inspect.similarity.gram import CONSTANT_TOLERANCE, MIN_IMAGES, flatten_features
+from windvane.inspect.similarity.gram import CONSTANT_TOLERANCE, flatten_features
 from windvane.inspect.similarity.measures import CKAMeasure, Kernel
 
 

@@ -14,12 +14,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 
 from windvane.errors import InputError, check_choice, check_integer
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
-from windvane.inspect.batches import Batch, batch_length, leave_out_small, paired_batches
+from windvane.inspect.batches import MIN_IMAGES, Batch, batch_length, leave_out_small, paired_batches
 from windvane.inspect.layer_selection import Layers
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.comparison import Comparison
-from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.inspect.similarity.measures import CKAMeasure, Measure, RSAMeasure
 from windvane.torch_utils import map_tensors, unwrap_model
 
@@ -245,7 +244,7 @@ def _in_random_order(data: Any, generator: np.random.Generator) -> Any:
 def _steps(data: Any, sampling: Sampling, generator: np.random.Generator) -> Iterator[Step]:
     """Yield batches for both networks, without those that are too small to be compared."""
     size = AUTO_BATCH_SIZE if sampling.batch_size == "auto" else sampling.batch_size
-    for first, second in leave_out_small(paired_batches(data, 2, size, sampling.n_images), MIN_IMAGES):
+    for first, second in leave_out_small(paired_batches(data, 2, size, sampling.n_images)):
         yield (first, _deranged(second, generator) if sampling.shuffled else second)
 
 
