@@ -26,13 +26,8 @@ LISTED_LAYERS = 3  # in a message
 USABLE_MEMORY = 0.8  # of the free memory
 
 
-class Activations(Mapping[str, Tensor]):
+class Activations(dict[str, Tensor]):
     """Activations of layers by name, in the order of execution: tensors (n_images, ...) on the CPU.
-
-    Parameters
-    ----------
-    layers
-        Tensors by name.
 
     Examples
     --------
@@ -40,18 +35,6 @@ class Activations(Mapping[str, Tensor]):
     >>> Activations({"head": torch.zeros(10, 5)})["head"].shape
     torch.Size([10, 5])
     """
-
-    def __init__(self, layers: Mapping[str, Tensor]) -> None:
-        self._layers = dict(layers)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._layers[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._layers)
-
-    def __len__(self) -> int:
-        return len(self._layers)
 
     def __repr__(self) -> str:
         return f"Activations of {len(self)} layers\n{self.to_frame()}"
