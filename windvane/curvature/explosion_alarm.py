@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -176,12 +175,8 @@ class _Smoothed:
 
 
 def _smooth(records: Sequence[FisherRecord]) -> _Smoothed:
-    entropy = _median_or_nan([record.entropy for record in records])
-    return _Smoothed(records[-1].step, entropy, _median_or_nan([record.trace for record in records]))
-
-
-def _median_or_nan(values: Sequence[float]) -> float:
-    return math.nan if any(map(math.isnan, values)) else median(values)
+    entropy, trace = np.median([(record.entropy, record.trace) for record in records], axis=0).tolist()  # nan if one is
+    return _Smoothed(records[-1].step, entropy, trace)
 
 
 class _Reference:
