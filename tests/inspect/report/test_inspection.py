@@ -53,7 +53,7 @@ def test_probes_where_there_are_classes(tmp_path: Path) -> None:
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2)
     x, classes = images(12, 32), [f"class{i % 2}" for i in range(12)]
     x[1::2] += 2.0
-    settings = InspectionSettings(layers=("block", "head"))
+    settings = InspectionSettings(layers=["block", "head"])
     results, left_out = run_analyses(list_analyses([LoadedModel("vit", model, x)], settings, classes))
     (found,) = [result for analysis, result in results if analysis.title == "vit: what can be read off each layer"]
     assert not left_out

@@ -37,11 +37,11 @@ class Analysis:
     required: bool = False  # an InputError ends the inspection, instead of leaving the section out
 
 
-def write_analyses(path: str | Path, title: str, lead: str, results: Sequence[tuple[Analysis, Result]]) -> Path:
+def write_analyses(path: Path, title: str, lead: str, results: Sequence[tuple[Analysis, Result]]) -> Path:
     """Write results as one HTML file; returns its absolute path."""
     sections = [Section(analysis.title, _content(analysis, result)) for analysis, result in results]
     sections.append(Section("What these numbers cannot say", [bullet_list(LIMITS)]))
-    return write_page(Page(title, [paragraph(lead)], sections), Path(path))
+    return write_page(Page(title, [paragraph(lead)], sections), path)
 
 
 def _content(analysis: Analysis, result: Result) -> list[Html]:
