@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,7 +59,5 @@ def _as_image(figure: Figure, description: str) -> Html:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    width = f"max-width:min(100%,{figure.get_figwidth():.1f}in)"
-    return Html(
-        f'<img alt="{html.escape(description)}" style="{width};height:auto" src="data:image/png;base64,{data}">'
-    )
+    style = f"max-width:min(100%,{figure.get_figwidth():.1f}in);height:auto"
+    return tag("img", attributes={"alt": description, "style": style, "src": f"data:image/png;base64,{data}"})
