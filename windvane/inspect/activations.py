@@ -139,19 +139,19 @@ def iter_activations(
     """
     size = AUTO_BATCH_SIZE if batch_size == "auto" else batch_size
     steps = paired_batches(data, len(models), size, n_images)
-    layers = layers if isinstance(layers, tuple) else (layers,) * len(models)
     yield from read_steps(models, steps, layers, reduce, halve_to=1 if batch_size == "auto" else None)
 
 
 def read_steps(
     models: Sequence[nn.Module],
     steps: Iterable[Step],
-    layers: tuple[Layers, ...],
+    layers: Layers | tuple[Layers, ...],
     reduce: Callable[[Tensor], T] | None,
     *,
     halve_to: int | None,
 ) -> Iterator[tuple[dict[str, T], ...]]:
     """Yield the activations of paired batches; those that do not fit into memory are halved, down to `halve_to`."""
+    layers = layers if isinstance(layers, tuple) else (layers,) * len(models)
     if not models or len(layers) != len(models):
         raise InputError(
             f"layers has {len(layers)} entries for {len(models)} networks. Allowed: one for all or for each."

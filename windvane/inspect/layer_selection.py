@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from windvane.errors import InputError
 from windvane.inspect.batches import Batch, batch_length, image_size, image_tensor, slice_batch
 from windvane.inspect.hooks import LayerOutput, observe
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image
+from windvane.inspect.tokens import TokenGrid, as_tokens
 from windvane.torch_utils import unwrap_model
 
 Layers = str | Sequence[str]
@@ -145,10 +145,13 @@ def spatial_layers(
     grids: dict[str, TokenGrid] = {}
     reasons: list[InputError] = []
     for layer in selected:
-        output = torch.empty(layer.shape, device="meta")  # a shape without values
         try:
-            check_row_per_image(output, n_images, layer.name)
-            _, grid = as_tokens(output, size, counts)
+            if layer.shape[0] != n_images:
+                raise InputError(
+                    f"layer {layer.name!r} returns {layer.shape} for {n_images} images: it sees windows or folded "
+                    "patches. Allowed: layers with one row for each image."
+                )
+            _, grid = as_tokens(torch.empty(layer.shape, device="meta"), size, counts)  # a shape without values
             if grid.n_patches < min_patches:
                 raise InputError(
                     f"layer {layer.name!r} has {grid.n_patches} patches. Allowed: at least {min_patches}, as in "
