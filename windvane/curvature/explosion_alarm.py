@@ -126,7 +126,7 @@ class ExplosionAlarm:
             self._start = current.trace
         baseline = self._start if self._reference is None else self._reference.trace_at(current)
         ratio = current.trace / baseline if baseline > 0 else math.nan
-        self.max_ratio_ = ratio if not self.max_ratio_ >= ratio else self.max_ratio_
+        self.max_ratio_ = float(np.fmax(self.max_ratio_, ratio))  # of two of which one is nan the other
         for level, factor in (("strong", self.strong), ("warn", self.warn)):
             self._n_above[level] = self._n_above[level] + 1 if ratio > factor else 0
         raised = {alarm.level for alarm in self.alarms_}
