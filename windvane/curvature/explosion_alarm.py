@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
 
@@ -165,18 +165,10 @@ def _check_reference(reference: Sequence[FisherRecord]) -> None:
         raise InputError("reference has no records with a finite trace. Allowed: those of a tracked run, or None.")
 
 
-@dataclass(frozen=True)
-class _Smoothed:
-    """Medians of a window of records, at the step of the last one."""
-
-    step: int
-    entropy: float
-    trace: float
-
-
-def _smooth(records: Sequence[FisherRecord]) -> _Smoothed:
+def _smooth(records: Sequence[FisherRecord]) -> FisherRecord:
+    """The last of some records, with the medians of all."""
     entropy, trace = np.median([(record.entropy, record.trace) for record in records], axis=0).tolist()  # nan if one is
-    return _Smoothed(records[-1].step, entropy, trace)
+    return replace(records[-1], entropy=entropy, trace=trace)
 
 
 class _Reference:
@@ -191,7 +183,7 @@ class _Reference:
         self.has_entropy = not any(math.isnan(one.entropy) for one in smoothed)
         self.negated_min_entropy = [-lowest for lowest in accumulate((one.entropy for one in smoothed), min)]
 
-    def trace_at(self, current: _Smoothed) -> float:
+    def trace_at(self, current: FisherRecord) -> float:
         """Return the trace where the entropy first was as low; without entropies, the trace at the same step."""
         if self.has_entropy and not math.isnan(current.entropy):
             index = bisect_left(self.negated_min_entropy, -current.entropy)
