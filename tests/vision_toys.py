@@ -71,6 +71,16 @@ def torchvision_vit() -> nn.Module:
     return stir(Torchvision(SIDE, PATCH, num_layers=2, num_heads=HEADS, hidden_dim=WIDTH, mlp_dim=2 * WIDTH))
 
 
+def output_of(model: nn.Module, name: str, x: Tensor) -> Tensor:
+    """What a module returns for images, by a hook."""
+    kept: list[Tensor] = []
+    handle = model.get_submodule(name).register_forward_hook(lambda _, __, out: kept.append(out))
+    with torch.no_grad():
+        model(x)
+    handle.remove()
+    return kept[0]
+
+
 class PlainTransformer(nn.Module):
     """Patches, then torch's own encoder layers."""
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from shell import shell
 from sklearn.datasets import load_iris
-from typer.testing import CliRunner
-
-from windvane.cli import app
 
 
 @pytest.fixture
@@ -22,7 +20,7 @@ def iris(tmp_path: Path) -> Path:
 
 
 def run(*words: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["describe", *map(str, words)])
+    result = shell("describe", *words)
     return result.exit_code, result.stdout, result.stderr
 
 
@@ -69,7 +67,7 @@ def test_mistakes_are_one_line(iris: Path, words: list[str], said: str) -> None:
 
 def test_a_table_of_the_target_alone(tmp_path: Path) -> None:
     pd.DataFrame({"label": [0, 1] * 9}).to_csv(tmp_path / "t.csv", index=False)
-    for words in (["describe"], ["fit", "--out", str(tmp_path / "run")]):
-        done = CliRunner().invoke(app, [*words, str(tmp_path / "t.csv"), "--target", "label"])
+    for words in (["describe"], ["fit", "--out", tmp_path / "run"]):
+        done = shell(*words, tmp_path / "t.csv", "--target", "label")
         assert done.exit_code == 2
         assert done.stderr == "windvane: The table has no column beside label. Allowed: at least one to learn from.\n"

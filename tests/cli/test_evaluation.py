@@ -9,17 +9,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from shell import shell
 from sklearn.datasets import load_breast_cancer
-from typer.testing import CliRunner
 
 from windvane import AutoClassifier, AutoRegressor, load
-from windvane.cli import app
 
 SETTINGS: dict[str, Any] = {"n_trials": 1, "n_jobs": 1, "random_state": 0, "verbose": 0, "policy": "cv3"}
-
-
-def shell(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

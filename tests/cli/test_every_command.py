@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import typer
+from shell import shell
 from sklearn.datasets import load_breast_cancer
-from typer.testing import CliRunner
 
 import windvane
 from windvane.cli import app
@@ -27,10 +27,6 @@ COMMANDS = {
     if not hasattr(command, "commands")
 }
 CALLS = [(name, call) for name, examples in EXAMPLES.items() for _, call in examples]
-
-
-def shell(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_every_command_is_here() -> None:

@@ -9,21 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from shell import shell
 from sklearn.datasets import load_digits
-from typer.testing import CliRunner
 
-from windvane.cli import app
 from windvane.cli.common import RENAMED
 from windvane.cli.images import let_threads_sleep
-
-
-def shell(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

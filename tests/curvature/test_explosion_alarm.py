@@ -62,6 +62,9 @@ def test_looks_until_a_step_and_keeps_the_highest_ratio() -> None:
     assert early.max_ratio_ == pytest.approx(1.5)
     assert told(late, traces) != []
     assert late.max_ratio_ == pytest.approx(9.0)
+    gap = ExplosionAlarm(window=1)
+    told(gap, [1.0, 5.0, math.nan, 2.0])
+    assert gap.max_ratio_ == pytest.approx(5.0)
 
 
 def test_straight_to_strong() -> None:

@@ -192,7 +192,8 @@ def test_layers_that_do_not_always_run() -> None:
 def test_largest_layers_and_a_batch_that_fits() -> None:
     free = psutil.virtual_memory().available
     layers = [
-        Layer(LayerOutput(name, name, False, None), 0, size) for name, size in (("a", 8), ("b", free // 100), ("c", 80))
+        Layer(LayerOutput(name, name, False, None), 0, size, (1, size))
+        for name, size in (("a", 8), ("b", free // 100), ("c", 80))
     ]
     message = str(batch_too_large(layers, 10**6, torch.device("cpu")))
     assert "a batch of 1000000 images does not fit" in message

@@ -91,8 +91,11 @@ def test_windows_of_an_image_stay_together() -> None:
     model = timm.create_model(
         "swin_tiny_patch4_window7_224", img_size=56, embed_dim=12, depths=(1, 1), num_heads=(1, 2)
     )
-    layers = select_layers(model, trace_layers(model, torch.rand(3, 3, 56, 56)), "layers.0.blocks.0.attn")
+    name, x = "layers.0.blocks.0.attn", torch.rand(3, 3, 56, 56)
+    layers = select_layers(model, trace_layers(model, x), name)
     assert layers[0].batch_first(torch.zeros(3 * 4, 49, 12), 3).shape == (3, 4, 49, 12)
+    with pytest.raises(InputError, match=rf"layer '{name}' returns \(12, 49, 12\) for 3 images: it sees windows"):
+        spatial_layers(model, x, name, (0,))
 
 
 def test_positions_first() -> None:

@@ -181,10 +181,9 @@ def inspect(
     *second, folder = others
     if len(second) > 1:
         raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
-    chosen = tuple(layers) if layers else "*"
     size: BatchSize = "auto" if batch_size is None else batch_size
-    settings = InspectionSettings(n_images, chosen, size, repeats, device, not untrained, seed)
-    page = write_inspection_page([model, *second], folder, out, settings)
+    settings = InspectionSettings(n_images, layers or "*", size, repeats, device, not untrained, seed)
+    page = write_inspection_page([model, *second], Path(folder), out, settings)
     print_result({"page": page}, page, as_json=as_json)
 
 

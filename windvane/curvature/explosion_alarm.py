@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -127,7 +126,7 @@ class ExplosionAlarm:
             self._start = current.trace
         baseline = self._start if self._reference is None else self._reference.trace_at(current)
         ratio = current.trace / baseline if baseline > 0 else math.nan
-        self.max_ratio_ = ratio if not self.max_ratio_ >= ratio else self.max_ratio_
+        self.max_ratio_ = float(np.fmax(self.max_ratio_, ratio))  # of two of which one is nan the other
         for level, factor in (("strong", self.strong), ("warn", self.warn)):
             self._n_above[level] = self._n_above[level] + 1 if ratio > factor else 0
         raised = {alarm.level for alarm in self.alarms_}
@@ -166,22 +165,10 @@ def _check_reference(reference: Sequence[FisherRecord]) -> None:
         raise InputError("reference has no records with a finite trace. Allowed: those of a tracked run, or None.")
 
 
-@dataclass(frozen=True)
-class _Smoothed:
-    """Medians of a window of records, at the step of the last one."""
-
-    step: int
-    entropy: float
-    trace: float
-
-
-def _smooth(records: Sequence[FisherRecord]) -> _Smoothed:
-    entropy = _median_or_nan([record.entropy for record in records])
-    return _Smoothed(records[-1].step, entropy, _median_or_nan([record.trace for record in records]))
-
-
-def _median_or_nan(values: Sequence[float]) -> float:
-    return math.nan if any(map(math.isnan, values)) else median(values)
+def _smooth(records: Sequence[FisherRecord]) -> FisherRecord:
+    """The last of some records, with the medians of all."""
+    entropy, trace = np.median([(record.entropy, record.trace) for record in records], axis=0).tolist()  # nan if one is
+    return replace(records[-1], entropy=entropy, trace=trace)
 
 
 class _Reference:
@@ -196,7 +183,7 @@ class _Reference:
         self.has_entropy = not any(math.isnan(one.entropy) for one in smoothed)
         self.negated_min_entropy = [-lowest for lowest in accumulate((one.entropy for one in smoothed), min)]
 
-    def trace_at(self, current: _Smoothed) -> float:
+    def trace_at(self, current: FisherRecord) -> float:
         """Return the trace where the entropy first was as low; without entropies, the trace at the same step."""
         if self.has_entropy and not math.isnan(current.entropy):
             index = bisect_left(self.negated_min_entropy, -current.entropy)

@@ -182,7 +182,6 @@ def _lanczos(product: Callable[[Vector], Vector], vector: Vector, iterations: in
     before, norm = [torch.zeros_like(part) for part in vector], 0.0
     diagonal: list[float] = []
     off_diagonal: list[float] = []
-    value, error = math.nan, math.inf
     length = math.sqrt(sum(squared_norms(vector)))
     for count in range(1, iterations + 1):
         torch._foreach_div_(vector, length)

@@ -26,13 +26,8 @@ LISTED_LAYERS = 3  # in a message
 USABLE_MEMORY = 0.8  # of the free memory
 
 
-class Activations(Mapping[str, Tensor]):
+class Activations(dict[str, Tensor]):
     """Activations of layers by name, in the order of execution: tensors (n_images, ...) on the CPU.
-
-    Parameters
-    ----------
-    layers
-        Tensors by name.
 
     Examples
     --------
@@ -40,18 +35,6 @@ class Activations(Mapping[str, Tensor]):
     >>> Activations({"head": torch.zeros(10, 5)})["head"].shape
     torch.Size([10, 5])
     """
-
-    def __init__(self, layers: Mapping[str, Tensor]) -> None:
-        self._layers = dict(layers)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._layers[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._layers)
-
-    def __len__(self) -> int:
-        return len(self._layers)
 
     def __repr__(self) -> str:
         return f"Activations of {len(self)} layers\n{self.to_frame()}"
@@ -156,19 +139,19 @@ def iter_activations(
     """
     size = AUTO_BATCH_SIZE if batch_size == "auto" else batch_size
     steps = paired_batches(data, len(models), size, n_images)
-    layers = layers if isinstance(layers, tuple) else (layers,) * len(models)
     yield from read_steps(models, steps, layers, reduce, halve_to=1 if batch_size == "auto" else None)
 
 
 def read_steps(
     models: Sequence[nn.Module],
     steps: Iterable[Step],
-    layers: tuple[Layers, ...],
+    layers: Layers | tuple[Layers, ...],
     reduce: Callable[[Tensor], T] | None,
     *,
     halve_to: int | None,
 ) -> Iterator[tuple[dict[str, T], ...]]:
     """Yield the activations of paired batches; those that do not fit into memory are halved, down to `halve_to`."""
+    layers = layers if isinstance(layers, tuple) else (layers,) * len(models)
     if not models or len(layers) != len(models):
         raise InputError(
             f"layers has {len(layers)} entries for {len(models)} networks. Allowed: one for all or for each."

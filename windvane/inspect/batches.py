@@ -18,6 +18,7 @@ Batch = Tensor | Mapping[str, Any]  # what a network takes: a tensor, or its arg
 Size = tuple[int, int]  # height and width in pixels
 Paired = TypeVar("Paired", bound=tuple[Batch, ...])  # of the same images
 
+MIN_IMAGES = 4  # of a batch that is compared: the unbiased estimate of HSIC divides by n - 3
 TARGET_KEYS = {"label", "labels", "target", "targets"}
 
 
@@ -115,23 +116,23 @@ def paired_batches(data: Any, n_models: int, batch_size: int, n_images: int | No
         yield batches
 
 
-def leave_out_small(steps: Iterable[Paired], min_images: int) -> Iterator[Paired]:
+def leave_out_small(steps: Iterable[Paired]) -> Iterator[Paired]:
     """Yield the batches that can be compared, and warn of those with fewer images; InputError if all have fewer."""
     n_used, n_left_out = 0, 0
     for step in steps:
         length = batch_length(step[0])
-        if length < min_images:
+        if length < MIN_IMAGES:
             n_left_out += length
             continue
         n_used += length
         yield step
     if not n_used:
         raise InputError(
-            f"data has no batch of {min_images} images, which the measure needs; {n_left_out} came in smaller ones. "
-            f"Allowed: more images, or a batch_size of at least {min_images}."
+            f"data has no batch of {MIN_IMAGES} images, which the measure needs; {n_left_out} came in smaller ones. "
+            f"Allowed: more images, or a batch_size of at least {MIN_IMAGES}."
         )
     if n_left_out:
-        warn_user(f"{n_left_out} images are left out: their batches have fewer than {min_images}.")
+        warn_user(f"{n_left_out} images are left out: their batches have fewer than {MIN_IMAGES}.")
 
 
 def image_batches(

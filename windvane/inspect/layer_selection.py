@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor, nn
 
 from windvane.errors import InputError
 from windvane.inspect.batches import Batch, batch_length, image_size, image_tensor, slice_batch
 from windvane.inspect.hooks import LayerOutput, observe
-from windvane.inspect.tokens import TokenGrid, as_tokens, check_row_per_image
+from windvane.inspect.tokens import TokenGrid, as_tokens
 from windvane.torch_utils import unwrap_model
 
 Layers = str | Sequence[str]
@@ -40,6 +41,7 @@ class Layer:
     output: LayerOutput
     image_axis: int  # 0, or 1 where tokens come first
     n_bytes: int  # of one image
+    shape: tuple[int, ...]  # for the images of the trace
 
     @property
     def name(self) -> str:
@@ -95,7 +97,8 @@ def trace_layers(model: nn.Module, inputs: Batch) -> list[Layer]:
     def on_output(output: LayerOutput, tensor: Tensor) -> None:
         axis = _image_axis(tensor, n_images)
         if axis is not None:
-            layers.append(Layer(output, axis, tensor.numel() * tensor.element_size() // n_images))
+            n_bytes = tensor.numel() * tensor.element_size() // n_images
+            layers.append(Layer(output, axis, n_bytes, tuple(tensor.shape)))
 
     observe(model, inputs, on_output)
     return layers
@@ -137,31 +140,27 @@ def spatial_layers(
     """Return the layers with tokens or maps over the image, and their grids; others, such as the head, are left out."""
     # `batch` is on the device of the model; `counts` comes from `prefix_counts`. Raises where no layer is left, with
     # the reason for the first one.
-    names, batch = layer_names(model, batch, layers), slice_batch(batch, 0, TRACED_IMAGES)
-    n_images, size = batch_length(batch), image_size(image_tensor(batch))
+    selected = select_layers(model, trace_layers(model, batch), layers)
+    n_images, size = min(batch_length(batch), TRACED_IMAGES), image_size(image_tensor(batch))
     grids: dict[str, TokenGrid] = {}
     reasons: list[InputError] = []
-
-    def on_output(output: LayerOutput, tensor: Tensor) -> None:
-        if output.name not in names:
-            return
+    for layer in selected:
         try:
-            check_row_per_image(tensor, n_images, output.name)
-            _, grid = as_tokens(tensor, size, counts)
-        except InputError as error:
-            reasons.append(error)
-            return
-        if grid.n_patches >= min_patches:
-            grids[output.name] = grid
-        else:
-            reasons.append(
-                InputError(
-                    f"layer {output.name!r} has {grid.n_patches} patches. Allowed: at least {min_patches}, as in "
+            if layer.shape[0] != n_images:
+                raise InputError(
+                    f"layer {layer.name!r} returns {layer.shape} for {n_images} images: it sees windows or folded "
+                    "patches. Allowed: layers with one row for each image."
+                )
+            _, grid = as_tokens(torch.empty(layer.shape, device="meta"), size, counts)  # a shape without values
+            if grid.n_patches < min_patches:
+                raise InputError(
+                    f"layer {layer.name!r} has {grid.n_patches} patches. Allowed: at least {min_patches}, as in "
                     "earlier layers or with larger images."
                 )
-            )
-
-    observe(model, batch, on_output)
+        except InputError as error:
+            reasons.append(error)
+        else:
+            grids[layer.name] = grid
     if not grids:
         raise reasons[0]
     return grids

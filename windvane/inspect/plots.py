@@ -81,6 +81,13 @@ def image_grid(
     return figure
 
 
+def relative_to_peaks(maps: Floats) -> Floats:
+    """Divide each of the maps (n, rows, columns) by its largest value; zero where that is not above zero."""
+    peaks = maps.max((1, 2), keepdims=True)
+    relative: Floats = np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0)
+    return relative
+
+
 def label_blocks(ax: Axes, axis: Literal["x", "y"], layers: Sequence[str]) -> None:
     """Label the blocks of layers along an axis on which layer i stands at i."""
     blocks, min_distance = blocks_of(layers), len(layers) / MAX_BLOCKS

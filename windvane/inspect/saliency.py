@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from windvane.inspect.plots import image_grid
+from windvane.inspect.plots import image_grid, relative_to_peaks
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.tokens import TokenGrid
 
@@ -34,9 +33,7 @@ class SaliencyMaps:
     @property
     def scaled(self) -> Floats:
         """The maps divided by the largest value of each, (n, rows, columns); zero where nothing counts."""
-        peaks = self.values.max((1, 2), keepdims=True)
-        scaled: Floats = np.divide(self.values, peaks, out=np.zeros_like(self.values), where=peaks > 0)
-        return scaled
+        return relative_to_peaks(self.values)
 
     def upsampled(self, height: int, width: int) -> Floats:
         """Enlarge the maps to the size of an image.

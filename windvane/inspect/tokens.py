@@ -118,15 +118,6 @@ def _fits(shape: Sequence[int], size: Size) -> bool:
     return 1 / MAX_ASPECT_RATIO < size[0] * shape[1] / (shape[0] * size[1]) < MAX_ASPECT_RATIO
 
 
-def check_row_per_image(output: Tensor, n_images: int, layer: str) -> None:
-    """Raise if several rows of a layer belong to one image, as with windows and folded patches."""
-    if len(output) != n_images:
-        raise InputError(
-            f"layer {layer!r} returns {tuple(output.shape)} for {n_images} images: it sees windows or folded patches. "
-            "Allowed: layers with one row for each image."
-        )
-
-
 def pool_tokens(tokens: Tensor, grid: TokenGrid, pooling: Pooling) -> Tensor:
     """One vector for each image, (n, channels)."""
     # "cls" is the first token, "mean" the mean of the patches, "center" the central one, a number one patch by index.

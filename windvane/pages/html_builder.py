@@ -27,6 +27,7 @@ LONGEST_HORIZONTAL_HEADING = 6  # characters; longer headings of a heatmap are w
 LONG_CELL = 40  # characters from which a table cell may wrap
 
 _GENERATOR = '<meta name="generator" content="windvane'
+_VOID = ("img", "input")  # elements without content and end tag
 _TAG = re.compile(r"<[^>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
@@ -141,7 +142,7 @@ def escape(value: object) -> Html:
 def tag(name: str, *content: object, attributes: Mapping[str, object] | None = None) -> Html:
     """An element; content is escaped unless it is `Html`, attribute values always are."""
     words = "".join(f' {key}="{html.escape(_CONTROL.sub("", str(v)))}"' for key, v in (attributes or {}).items())
-    return Html(f"<{name}{words}>{''.join(map(escape, content))}</{name}>")
+    return Html(f"<{name}{words}>" + ("" if name in _VOID else f"{''.join(map(escape, content))}</{name}>"))
 
 
 def paragraph(*content: object) -> Html:

@@ -306,14 +306,13 @@ def _compute_features(
 
     extractor = FeatureExtractor(weights, folder, {weights[0]: loaded})
     now = time.monotonic() - started
-    computed = compute_views(
+    matrix, views = compute_views(
         extractor,
         pixels,
         first_seconds=max(FIRST_VIEW_SHARE * budget - now, LATE_VIEW_SHARE * budget),
         seconds=VIEWS_SHARE * budget - now if math.isfinite(budget) else math.inf,
     )
-    seconds = (time.monotonic() - began) / len(computed.matrix)
-    return _ImageFeatures(computed.matrix, computed.views, seconds)
+    return _ImageFeatures(matrix, views, (time.monotonic() - began) / len(matrix))
 
 
 def feature_schema(views: Sequence[FeatureView]) -> Schema:

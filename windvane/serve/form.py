@@ -69,14 +69,17 @@ class Field:
         if column.kind == "category":
             items = [tag("option", attributes={"value": text}) for text in column.vocabulary[: 10 * MAX_OPTIONS]]
             values = f"{own['id']}-values"
-            return [_input({**own, **value, "list": values}), tag("datalist", *items, attributes={"id": values})]
+            return [
+                tag("input", attributes={**own, **value, "list": values}),
+                tag("datalist", *items, attributes={"id": values}),
+            ]
         if column.kind == "date":
             kind = "datetime-local" if "hour" in column.parts else "date"
-            return [_input({**own, "value": self.value, "type": kind, "step": "any"})]
+            return [tag("input", attributes={**own, "value": self.value, "type": kind, "step": "any"})]
         if column.kind == "duration":
-            return [_input({**own, **value}), tag("p", "as in 1 days 02:00:00")]
+            return [tag("input", attributes={**own, **value}), tag("p", "as in 1 days 02:00:00")]
         shown = [] if column.number_format is None else [tag("p", f"written as {column.number_format}")]
-        return [_input({**own, **value, "inputmode": "decimal"}), *shown]
+        return [tag("input", attributes={**own, **value, "inputmode": "decimal"}), *shown]
 
 
 def make_fields(schema: Schema, typical: Mapping[str, str]) -> list[Field]:
@@ -95,18 +98,13 @@ def form_html(fields: Sequence[Field], address: str) -> Html:
 def image_form_html(address: str) -> Html:
     """The form that takes an image."""
     label = tag("label", "An image", attributes={"for": "image"})
-    file = _input({"id": "image", "type": "file", "accept": IMAGE_TYPES, "required": ""})
+    file = tag("input", attributes={"id": "image", "type": "file", "accept": IMAGE_TYPES, "required": ""})
     return _form([tag("div", label, file, _ERROR, attributes={"class": "whole"})], address)
 
 
 def _form(fields: Sequence[Html], address: str) -> Html:
     button = tag("div", tag("button", "Predict", attributes={"type": "submit"}), attributes={"class": "whole"})
     return tag("form", *fields, button, attributes={"data-predict": address, "novalidate": ""})
-
-
-def _input(attributes: Mapping[str, object]) -> Html:
-    """An input, which has no end tag."""
-    return Html(tag("input", attributes=attributes).removesuffix("</input>"))
 
 
 class FieldErrors(InputError):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from vision_toys import N_PATCHES, PATCH, huggingface_vit, images, small_resnet, small_vit
+from vision_toys import N_PATCHES, PATCH, huggingface_vit, images, output_of, small_resnet, small_vit
 
 from windvane.errors import InputError
 from windvane.inspect.analyses.localization import Localization, localization
@@ -13,20 +13,11 @@ from windvane.inspect.similarity.cka import cka
 from windvane.inspect.tokens import TokenGrid
 
 
-def last_block(model: nn.Module, x: Tensor) -> Tensor:
-    kept: list[Tensor] = []
-    handle = model.blocks[-1].register_forward_hook(lambda _, __, out: kept.append(out))
-    with torch.no_grad():
-        model(x)
-    handle.remove()
-    return kept[0]
-
-
 def test_equals_pair_by_pair() -> None:
     model, x = small_vit(), images(24)
     found = localization(model, x)
     assert found.layer == "blocks.2"
-    tokens = last_block(model, x)
+    tokens = output_of(model, "blocks.2", x)
     for token in (0, 5, 15):
         for patch in (0, 6, 15):
             row, column = PATCH * (patch // 4), PATCH * (patch % 4)

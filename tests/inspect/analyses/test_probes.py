@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor, nn
-from vision_toys import DEPTH, huggingface_vit, images, small_resnet, small_vit
+from torch import nn
+from vision_toys import DEPTH, huggingface_vit, images, output_of, small_resnet, small_vit
 
 from windvane.errors import InputError
 from windvane.inspect.analyses.probes import Examples, ProbeSettings, probe
@@ -22,22 +22,13 @@ def digits(start: int, stop: int) -> Examples:
     return Examples(nn.functional.interpolate(small, size=32).repeat(1, 3, 1, 1), y[start:stop])
 
 
-def block_output(model: nn.Module, name: str, x: Tensor) -> np.ndarray:
-    kept: list[Tensor] = []
-    handle = model.get_submodule(name).register_forward_hook(lambda _, __, out: kept.append(out))
-    with torch.no_grad():
-        model(x)
-    handle.remove()
-    return kept[0].double().numpy()
-
-
 def test_equals_a_probe_by_hand() -> None:
     model, train, test = small_vit(), digits(0, 300), digits(300, 500)
     found = probe(model, train, test, settings=ProbeSettings(shots=(3, None), n_seeds=2, batch_size=128))
     assert found.layers == tuple(f"blocks.{block}" for block in range(DEPTH))
     assert found.poolings == ("cls", "mean", "center")
     assert found.accuracy.shape == (DEPTH, 3, 2, 2)
-    x, z = (block_output(model, "blocks.1", part.images) for part in (train, test))
+    x, z = (output_of(model, "blocks.1", part.images).double().numpy() for part in (train, test))
     by_hand = {"cls": 0, "center": 1 + 2 * 4 + 2}
     for r, pooling in enumerate(found.poolings):
         a, b = (part[:, by_hand[pooling]] if pooling in by_hand else part[:, 1:].mean(1) for part in (x, z))
@@ -65,7 +56,7 @@ def test_logistic_regression() -> None:
     model = small_vit()
     settings = ProbeSettings(poolings=("cls",), shots=(None,), classifier="logistic", n_seeds=1)
     found = probe(model, train, test, "blocks.2", settings)
-    x, z = (block_output(model, "blocks.2", part.images)[:, 0] for part in (train, test))
+    x, z = (output_of(model, "blocks.2", part.images)[:, 0].double().numpy() for part in (train, test))
     scaler = StandardScaler().fit(x)
     expected = LogisticRegression(max_iter=1000).fit(scaler.transform(x), train.labels)
     assert found.accuracy.item() == pytest.approx(expected.score(scaler.transform(z), test.labels), abs=0.021)

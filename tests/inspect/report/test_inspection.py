@@ -9,10 +9,9 @@ import timm
 import torch
 from networks import TinyResNet, images, seeded
 from PIL import Image
+from shell import shell
 from torch import nn
-from typer.testing import CliRunner
 
-from windvane.cli import app
 from windvane.inspect.report.inspection import (
     InspectionSettings,
     folder_classes,
@@ -53,7 +52,7 @@ def test_probes_where_there_are_classes(tmp_path: Path) -> None:
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2)
     x, classes = images(12, 32), [f"class{i % 2}" for i in range(12)]
     x[1::2] += 2.0
-    settings = InspectionSettings(layers=("block", "head"))
+    settings = InspectionSettings(layers=["block", "head"])
     results, left_out = run_analyses(list_analyses([LoadedModel("vit", model, x)], settings, classes))
     (found,) = [result for analysis, result in results if analysis.title == "vit: what can be read off each layer"]
     assert not left_out
@@ -79,12 +78,12 @@ def test_command_line(tmp_path: Path) -> None:
     for i in range(6):
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"{i}.png")
     page = tmp_path / "page.html"
-    done = CliRunner().invoke(app, ["inspect", "test_vit", str(tmp_path), "--untrained", "--out", str(page)])
+    done = shell("inspect", "test_vit", tmp_path, "--untrained", "--out", page)
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(page)
     assert "Inside test_vit" in page.read_text(encoding="utf-8")
     settings = ["--untrained", "--layers", "block", "--batch-size", "6", "--repeats", "2", "--n-images", "6"]
-    done = CliRunner().invoke(app, ["inspect", "test_vit", "test_vit", str(tmp_path), *settings, "--out", str(page)])
+    done = shell("inspect", "test_vit", "test_vit", tmp_path, *settings, "--out", page)
     assert done.exit_code == 0, done.output
     assert "test_vit (second) has moved away from test_vit (first)" in page.read_text(encoding="utf-8")
     for option, words in (
@@ -92,12 +91,10 @@ def test_command_line(tmp_path: Path) -> None:
         (["--batch-size", "2"], "batch_size=2"),
         (["--layers", "blook.*"], "blook"),
     ):
-        done = CliRunner().invoke(
-            app, ["inspect", "test_vit", str(tmp_path), "--untrained", *option, "--out", str(page)]
-        )
+        done = shell("inspect", "test_vit", tmp_path, "--untrained", *option, "--out", page)
         assert done.exit_code == 2
         assert words in done.stderr
-    done = CliRunner().invoke(app, ["inspect", "a", "b", "c", str(tmp_path)])
+    done = shell("inspect", "a", "b", "c", tmp_path)
     assert done.exit_code == 2
     assert "3 networks were named" in done.stderr
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from windvane.vision.augment import operations as ops
-from windvane.vision.augment.randaugment import OPERATIONS, operation_arguments
+from windvane.vision.augment.randaugment import operation_arguments
 
 Affine = tuple[float, float, float, float, float, float]
 FILL = (128, 128, 128)
@@ -80,9 +80,10 @@ def test_equals_pillow(
 ) -> None:
     images = draw_images(seed, 3, height, width, *values)
     before = images.clone()
-    possible = operation_arguments(magnitude, height, width)[name]
+    operation = getattr(ops, name)
+    possible = operation_arguments(magnitude, height, width)[operation]
     amount = possible[negative:][:1] if len(possible) == 2 else possible
-    ours = OPERATIONS[name](images, *amount)
+    ours = operation(images, *amount)
     assert ours.dtype == torch.uint8 and ours.shape == images.shape
     assert difference(ours, with_pillow(name, images, amount)) <= tolerance(name, amount)
     assert torch.equal(images, before)  # what came in is left as it was
@@ -95,9 +96,10 @@ def test_equals_pillow_at_real_sizes(name: str, magnitude: int, size: tuple[int,
     noise = draw_images(magnitude, 2, *size)
     waves = 127 * (1 + torch.sin(torch.arange(noise.numel()).view(noise.shape) / 1000))
     images = torch.cat([noise, waves.to(torch.uint8)])
-    possible = operation_arguments(magnitude, *size)[name]
+    operation = getattr(ops, name)
+    possible = operation_arguments(magnitude, *size)[operation]
     for amount in [(each,) for each in possible] or [()]:
-        found = difference(OPERATIONS[name](images, *amount), with_pillow(name, images, amount))
+        found = difference(operation(images, *amount), with_pillow(name, images, amount))
         assert found <= tolerance(name, amount)
 
 

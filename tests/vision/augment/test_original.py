@@ -16,7 +16,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from windvane.vision.augment.randaugment import OPERATIONS, operation_arguments
+from windvane.vision.augment import operations as ops
+from windvane.vision.augment.randaugment import operation_arguments
 
 Image = NDArray[np.uint8]
 SIZE, GRAY = 224, 128
@@ -153,18 +154,19 @@ IMAGES = draw_images()
 
 
 def ours(name: str, *arguments: Any) -> NDArray[np.uint8]:  # (n, h, w, 3)
-    changed = OPERATIONS[name](torch.from_numpy(IMAGES).permute(0, 3, 1, 2), *arguments)
+    changed = getattr(ops, name)(torch.from_numpy(IMAGES).permute(0, 3, 1, 2), *arguments)
     return changed.permute(0, 2, 3, 1).numpy()
 
 
 def test_every_operation_is_compared() -> None:
-    assert {*VALUES, *GEOMETRY} == set(OPERATIONS) and len(OPERATIONS) == 16
+    operations = [operation.__name__ for operation in operation_arguments(10, SIZE, SIZE)]
+    assert {*VALUES, *GEOMETRY} == set(operations) and len(operations) == 16
 
 
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize("name", VALUES)
 def test_values(name: str, magnitude: int) -> None:
-    arguments: tuple[Any, ...] = operation_arguments(magnitude, SIZE, SIZE)[name]
+    arguments: tuple[Any, ...] = operation_arguments(magnitude, SIZE, SIZE)[getattr(ops, name)]
     if name == "cutout":
         arguments = (*arguments, torch.tensor(CENTER)[:, None].expand(2, len(IMAGES)))
     for image, found in zip(IMAGES, ours(name, *arguments), strict=True):
@@ -176,7 +178,7 @@ def test_values(name: str, magnitude: int) -> None:
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_geometry(name: str, magnitude: int, sign: int) -> None:
-    argument = operation_arguments(magnitude, SIZE, SIZE)[name][0 if sign == 1 else 1]
+    argument = operation_arguments(magnitude, SIZE, SIZE)[getattr(ops, name)][0 if sign == 1 else 1]
     for image, found in zip(IMAGES, ours(name, argument), strict=True):
         possible = projections(image, GEOMETRY[name](sign * magnitude / 10))
         assert np.logical_or.reduce([(found == one).all(2) for one in possible]).all()
@@ -185,12 +187,12 @@ def test_geometry(name: str, magnitude: int, sign: int) -> None:
 @pytest.mark.parametrize(("height", "width", "even"), [(32, 32, 4), (160, 230, 143), (224, 224, 196), (300, 300, 255)])
 def test_contrast_blends_with_a_gray_that_grows_with_the_image(height: int, width: int, even: int) -> None:
     images = torch.randint(256, (2, 3, height, width), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    assert OPERATIONS["contrast"](images, 0.0).unique().tolist() == [even]
+    assert ops.contrast(images, 0.0).unique().tolist() == [even]
 
 
 @pytest.mark.parametrize(("magnitude", "first_inverted"), [(0, 0), (5, 128), (10, 0), (15, 128), (20, 0)])
 def test_solarize_inverts_from_a_threshold_that_wraps(magnitude: int, first_inverted: int) -> None:
     values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
-    changed = OPERATIONS["solarize"](values, *operation_arguments(magnitude, 16, 16)["solarize"])
+    changed = ops.solarize(values, *operation_arguments(magnitude, 16, 16)[ops.solarize])
     expected = torch.where(values.int() < first_inverted, values.int(), 255 - values.int())
     assert torch.equal(changed.int(), expected)

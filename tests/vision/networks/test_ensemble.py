@@ -50,8 +50,7 @@ class Fixture:
         self.pixels = small[:, :10].repeat(-(-side // 10), axis=1).repeat(-(-side // 10), axis=2)[:, :side, :side]
         self.pixels = np.ascontiguousarray(self.pixels)
         extractor = FeatureExtractor((weights,), folder / "features")
-        computed = compute_views(extractor, self.pixels, first_seconds=600, seconds=600)
-        matrix, views = computed.matrix, computed.views
+        matrix, views = compute_views(extractor, self.pixels, first_seconds=600, seconds=600)
         self.reader = ImageReader(side, views, (weights,), (1 / 3,) * 3, folder / "features")
         self.table = Table(matrix, matrix.shape[1], images=ImageColumn(self.pixels, np.arange(60), views))
         self.target = np.unique(kinds, return_inverse=True)[1].astype(np.int64)

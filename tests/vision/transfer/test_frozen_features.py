@@ -40,9 +40,8 @@ def extractor(tmp_path: Path) -> FeatureExtractor:
 def test_views_are_projections_of_what_the_blocks_see(extractor: FeatureExtractor) -> None:
     pixels, _ = pictures(MAX_BATCH + 3)
     square = np.ascontiguousarray(pixels[:, :10])
-    computed = compute_views(extractor, square)
-    (view,) = computed.views
-    assert (view.size, view.start, view.stop) == (96, 0, computed.matrix.shape[1])
+    matrix, (view,) = compute_views(extractor, square)
+    assert (view.size, view.start, view.stop) == (96, 0, matrix.shape[1])
     model = load_frozen_network(extractor.names[0])
     images = torch.from_numpy(square).permute(0, 3, 1, 2).float()
     images = torch.nn.functional.interpolate(images, (96, 96), mode="bicubic", antialias=True).clamp(0, 255)
@@ -57,26 +56,24 @@ def test_views_are_projections_of_what_the_blocks_see(extractor: FeatureExtracto
                 expected += [x.mean((2, 3)), (x.std((2, 3), correction=0) ** 2 + 1e-6).sqrt()]
         last = network.forward_head(network.bn2(network.conv_head(x)), pre_logits=True)
     seen = torch.cat([last, *expected], dim=1).numpy()
-    np.testing.assert_allclose(
-        computed.matrix, extractor.projection(view.weights, view.size)(seen), rtol=1e-2, atol=1e-2
-    )
-    np.testing.assert_allclose(extractor.compute(view, square), computed.matrix, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(matrix, extractor.projection(view.weights, view.size)(seen), rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(extractor.compute(view, square), matrix, rtol=1e-4, atol=1e-4)
 
 
 def test_another_extractor_reads_the_projection(extractor: FeatureExtractor) -> None:
     square = np.ascontiguousarray(pictures(20)[0][:, :10])
-    computed = compute_views(extractor, square)
+    matrix, views = compute_views(extractor, square)
     again = FeatureExtractor(extractor.names, extractor.folder)
-    np.testing.assert_allclose(again.compute(computed.views[0], square), computed.matrix, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(again.compute(views[0], square), matrix, rtol=1e-4, atol=1e-4)
     path = next(extractor.folder.rglob("projection_96.safetensors"))
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ModelFileError, match="projection_96"):
-        FeatureExtractor(extractor.names, extractor.folder).compute(computed.views[0], square)
+        FeatureExtractor(extractor.names, extractor.folder).compute(views[0], square)
 
 
 def test_more_time_gives_more_columns(extractor: FeatureExtractor) -> None:
     pixels = np.ascontiguousarray(pictures(12)[0][:, :10])
-    views = compute_views(extractor, pixels, first_seconds=300, seconds=300).views
+    _, views = compute_views(extractor, pixels, first_seconds=300, seconds=300)
     assert [view.size for view in views] == [64, 96]  # images of 10 pixels are not enlarged further
     assert views[1].start == views[0].stop
 
@@ -85,16 +82,15 @@ def test_a_network_that_takes_one_size_has_one_view(tmp_path: Path) -> None:
     save_file(timm.create_model("vit_lite_6_4").state_dict(), tmp_path / "weights.safetensors")
     extractor = FeatureExtractor((f"vit_lite_6_4={tmp_path / 'weights.safetensors'}",), tmp_path / "features")
     pixels = np.ascontiguousarray(pictures(12)[0][:, :10])
-    computed = compute_views(extractor, pixels, first_seconds=300, seconds=300)
-    assert [view.size for view in computed.views] == [32]
+    matrix, views = compute_views(extractor, pixels, first_seconds=300, seconds=300)
+    assert [view.size for view in views] == [32]
     again = FeatureExtractor(extractor.names, extractor.folder)
-    np.testing.assert_allclose(again.compute(computed.views[0], pixels), computed.matrix, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(again.compute(views[0], pixels), matrix, rtol=1e-3, atol=1e-3)
 
 
 def test_a_short_time_leaves_the_first_images(extractor: FeatureExtractor) -> None:
     pixels = np.ascontiguousarray(pictures(5 * MAX_BATCH)[0][:, :10])
-    computed = compute_views(extractor, pixels, first_seconds=0, seconds=0)
-    matrix, (view,) = computed.matrix, computed.views
+    matrix, (view,) = compute_views(extractor, pixels, first_seconds=0, seconds=0)
     assert view.size == 64
     assert MAX_BATCH <= len(matrix) < len(pixels)
     whole = extractor.compute(view, pixels)
@@ -116,9 +112,9 @@ def test_a_view_that_is_too_slow_makes_way_for_a_smaller_one(
     monkeypatch.setattr(frozen_features, "_features", slow)
     monkeypatch.setattr(frozen_features.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(frozen_features, "map_batches", lambda work, batches, _: map(work, batches))
-    computed = compute_views(extractor, pixels, first_seconds=100, seconds=60)
-    assert [view.size for view in computed.views] == [160]
-    assert len(computed.matrix) == len(pixels)
+    matrix, views = compute_views(extractor, pixels, first_seconds=100, seconds=60)
+    assert [view.size for view in views] == [160]
+    assert len(matrix) == len(pixels)
     assert clock[0] < 60
 
 
@@ -148,7 +144,7 @@ def test_other_networks_come_before_sizes_beyond_the_preferred_one(
     monkeypatch.setattr(frozen_features.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(frozen_features, "map_batches", lambda work, batches, _: map(work, batches))
     extractor = FeatureExtractor((first, other), tmp_path / "features")
-    views = compute_views(extractor, pixels, first_seconds=1000, seconds=seconds).views
+    _, views = compute_views(extractor, pixels, first_seconds=1000, seconds=seconds)
     assert [("first" if view.weights == first else "other", view.size) for view in views] == expected
     assert clock[0] <= seconds
     kept = {(path.parent.name, path.stem) for path in extractor.folder.rglob("projection_*")}
@@ -157,10 +153,12 @@ def test_other_networks_come_before_sizes_beyond_the_preferred_one(
 
 def test_without_networks_the_pixels_are_the_features(tmp_path: Path) -> None:
     pixels = np.ascontiguousarray(pictures(4)[0][:, :10])
-    computed = compute_views(FeatureExtractor((), tmp_path), pixels)
-    assert computed.views == (FeatureView(PIXELS, 12, 0, 432),)
-    assert computed.matrix.min() >= 0
-    assert computed.matrix.max() <= 1
+    view = FeatureView.of_pixels()
+    assert view == FeatureView(PIXELS, 12, 0, 432)
+    matrix = FeatureExtractor((), tmp_path).compute(view, pixels)
+    assert matrix.shape == (4, 432)
+    assert matrix.min() >= 0
+    assert matrix.max() <= 1
 
 
 def test_sizes_of_views() -> None:
@@ -181,11 +179,10 @@ def test_other_networks_see_the_size_of_the_largest_view(tmp_path: Path) -> None
     first = tiny_weights(tmp_path / "weights")
     other = f"test_efficientnet={shutil.copy(first.partition('=')[2], tmp_path / 'weights' / 'other.safetensors')}"
     pixels = np.ascontiguousarray(pictures(12)[0][:, :10])
-    computed = compute_views(
+    matrix, views = compute_views(
         FeatureExtractor((first, other), tmp_path / "features"), pixels, first_seconds=300, seconds=300
     )
-    views = computed.views
     assert [(view.weights, view.size) for view in views] == [(first, 64), (first, 96), (other, 96)]
     for before, after in itertools.pairwise(views):
         assert before.stop == after.start
-    np.testing.assert_array_equal(*(computed.matrix[:, view.start : view.stop] for view in views[1:]))
+    np.testing.assert_array_equal(*(matrix[:, view.start : view.stop] for view in views[1:]))

@@ -24,7 +24,6 @@ from windvane.inspect.batches import device_of, leave_out_small, paired_batches
 from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
-from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.inspect.similarity.measures import CKAMeasure
 from windvane.torch_utils import to_device
 
@@ -134,7 +133,7 @@ def head_similarity(
     members = np.array_split(np.argsort(distance), n_groups)
     measure = CKAMeasure()
     accumulator = SimilarityAccumulator(measure)
-    batches, other_batches = tee(leave_out_small(paired_batches(data, 2, batch_size, n_images), MIN_IMAGES))
+    batches, other_batches = tee(leave_out_small(paired_batches(data, 2, batch_size, n_images)))
     images_of_other = (batch for _, batch in other_batches)
     others = iter_activations([other], images_of_other, (other_layers,), reduce=measure.summarize)
     for (batch, _), (of_other,) in zip(batches, others, strict=True):

@@ -23,7 +23,6 @@ from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.plots import image_grid
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.cka import CKA
-from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.inspect.tokens import TokenGrid, as_tokens, prefix_counts
 
 
@@ -128,7 +127,7 @@ def localization(
     """
     counts = prefix_counts(model, n_prefix)
     accumulator, grid, name = CKA(), None, ""
-    for batch, images in leave_out_small(image_batches(model, data, batch_size, n_images), MIN_IMAGES):
+    for batch, images in leave_out_small(image_batches(model, data, batch_size, n_images)):
         if not name:
             *_, name = spatial_layers(model, batch, "block" if layer is None else layer, counts, min_patches=2)
         output = _layer_output(model, batch, name)

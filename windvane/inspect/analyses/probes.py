@@ -22,7 +22,7 @@ from windvane.inspect.analyses.ridge import ALPHAS, ridge_path
 from windvane.inspect.batches import image_batches, image_size
 from windvane.inspect.layer_selection import TRACED_IMAGES, spatial_layers
 from windvane.inspect.plots import BLUE, GREEN, GREY, LINE_COLORS, VERMILION, figure_and_axes, label_blocks
-from windvane.inspect.result import Axes, Figure, Floats
+from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.tokens import Pooling, as_tokens, has_class_token, pool_tokens, prefix_counts
 
 Classifier = Literal["ridge", "logistic"]
@@ -100,14 +100,9 @@ class Probes:
 
         Columns: layer, depth, pooling, shots (missing for all examples), accuracy (mean over seeds), std.
         """
-        mean, std = self.accuracy.mean(-1), self.accuracy.std(-1)
-        rows = [
-            (layer, depth, pooling, shot, mean[depth, p, s], std[depth, p, s])
-            for depth, layer in enumerate(self.layers)
-            for p, pooling in enumerate(self.poolings)
-            for s, shot in enumerate(self.shots)
-        ]
-        frame = pd.DataFrame(rows, columns=["layer", "depth", "pooling", "shots", "accuracy", "std"])
+        index = {"layer": self.layers, "pooling": self.poolings, "shots": self.shots}
+        frame = long_frame(index, {"accuracy": self.accuracy.mean(-1), "std": self.accuracy.std(-1)})
+        frame.insert(1, "depth", np.repeat(np.arange(len(self.layers)), len(self.poolings) * len(self.shots)))
         return frame.astype({"shots": "Int64"})
 
     def plot(self, ax: Axes | None = None, *, shots: Sequence[int | None] | None = None) -> Figure:

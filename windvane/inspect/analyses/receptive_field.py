@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from windvane.inspect.batches import image_batches, image_size, image_tensor, slice_batch
 from windvane.inspect.hooks import LayerOutput, explain_failure, observe
 from windvane.inspect.layer_selection import spatial_layers
-from windvane.inspect.plots import image_grid
+from windvane.inspect.plots import image_grid, relative_to_peaks
 from windvane.inspect.result import Axes, Figure, Floats
 from windvane.inspect.tokens import TokenGrid, as_tokens, prefix_counts
 from windvane.torch_utils import map_tensors
@@ -102,9 +102,8 @@ class ReceptiveFields:
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """The fields, each from zero to its own peak; the square root shows faint parts."""
-        peaks = self.maps.max((1, 2), keepdims=True)
         titles = [f"{name}\n{sigma:.1f} px" for name, sigma in zip(self.layers, self.sigma, strict=True)]
-        images = np.divide(self.maps, peaks, out=np.zeros_like(self.maps), where=peaks > 0) ** 0.5
+        images = relative_to_peaks(self.maps) ** 0.5
         return image_grid(images, titles, ax, title="Effective receptive fields", label="√(sensitivity / peak)")
 
 

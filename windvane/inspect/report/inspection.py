@@ -20,13 +20,13 @@ from windvane.inspect.analyses.localization import localization
 from windvane.inspect.analyses.probes import Examples, Probes, ProbeSettings, probe
 from windvane.inspect.analyses.receptive_field import ReceptiveFields, receptive_fields
 from windvane.inspect.analyses.skip_connections import SkipRatios, skip_ratios
+from windvane.inspect.batches import MIN_IMAGES
 from windvane.inspect.report.inspection_page import Analysis, write_analyses
 from windvane.inspect.report.load_model import LoadedModel, find_images, load_model_and_images
 from windvane.inspect.result import Result
 from windvane.inspect.similarity.compare import Sampling, baselines, compare, untrained
 from windvane.inspect.similarity.comparison import Comparison
 from windvane.inspect.similarity.drift import drift
-from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.pages.html_builder import check_path
 from windvane.vision.training.device import find_device
 
@@ -43,7 +43,7 @@ class InspectionSettings:
     """How networks are inspected."""
 
     n_images: int = 256  # drawn at random
-    layers: str | tuple[str, ...] = "*"  # of the similarity matrices, as in `layer_names`
+    layers: str | list[str] = "*"  # of the similarity matrices, as in `layer_names`
     # Images at a time; "auto": the default of each analysis, halved for the matrices where memory is short.
     batch_size: BatchSize = "auto"
     repeats: int = 1  # of the matrices, each on images drawn again, for their intervals
@@ -63,19 +63,12 @@ class InspectionSettings:
         return Sampling(self.batch_size, drawn, self.repeats, seed=self.seed)
 
     @property
-    def matrix_layers(self) -> str | list[str]:
-        """Layers of the similarity matrices; a tuple would be one entry for each network."""
-        return self.layers if isinstance(self.layers, str) else list(self.layers)
-
-    @property
     def batching(self) -> dict[str, Any]:
         """Arguments of the other analyses; empty for their defaults."""
         return {} if self.batch_size == "auto" else {"batch_size": self.batch_size}
 
 
-def write_inspection_page(
-    models: Sequence[str], folder: str | Path, out: Path, settings: InspectionSettings = InspectionSettings()
-) -> Path:
+def write_inspection_page(models: Sequence[str], folder: Path, out: Path, settings: InspectionSettings) -> Path:
     """Inspect one or two networks, named as in `load_model_and_images`, on a folder of images, and write the page."""
     check_path(out)
     device = find_device(settings.device, "float32").device
@@ -84,8 +77,8 @@ def write_inspection_page(
     loaded = with_distinct_names(loaded)
     for one in loaded:
         one.model.to(device)
-    results, left_out = run_analyses(list_analyses(loaded, settings, folder_classes(paths, Path(folder))))
-    lead = f"{len(paths):,} images of {Path(folder).name}." + "".join(f" Left out: {one}" for one in left_out)
+    results, left_out = run_analyses(list_analyses(loaded, settings, folder_classes(paths, folder)))
+    lead = f"{len(paths):,} images of {folder.name}." + "".join(f" Left out: {one}" for one in left_out)
     return write_analyses(out, f"Inside {' and '.join(one.name for one in loaded)}", lead, results)
 
 
@@ -104,9 +97,7 @@ def run_analyses(analyses: Sequence[Analysis]) -> tuple[list[tuple[Analysis, Res
 
 
 def list_analyses(
-    loaded: Sequence[LoadedModel],
-    settings: InspectionSettings = InspectionSettings(),
-    classes: Sequence[str] | None = None,
+    loaded: Sequence[LoadedModel], settings: InspectionSettings, classes: Sequence[str] | None = None
 ) -> list[Analysis]:
     """The sections of the page in order: both networks, then each; `classes` of the images are for probes."""
     analyses = [] if len(loaded) == 1 else _analyses_of_two(loaded[0], loaded[1], settings)
@@ -223,7 +214,7 @@ def _analyses_of_one(
 def _compare(first: LoadedModel, second: LoadedModel, settings: InspectionSettings) -> Comparison:
     images = (first.images, second.images) if first is not second else first.images
     sampling = settings.sampling(len(first.images))
-    comparison = compare(first.model, second.model, images, settings.matrix_layers, sampling=sampling)
+    comparison = compare(first.model, second.model, images, settings.layers, sampling=sampling)
     return comparison.renamed(first.name, second.name)
 
 
@@ -232,7 +223,7 @@ def _baseline_sentence(
 ) -> str:
     """What the same networks reach untrained, or on other images."""
     images, sampling = (first.images, second.images), settings.sampling(len(first.images))
-    floors = baselines(first.model, second.model, images, settings.matrix_layers, sampling=sampling)
+    floors = baselines(first.model, second.model, images, settings.layers, sampling=sampling)
     best, fresh, shuffled = (float(one.matches()["similarity"].mean()) for one in (comparison, *floors.values()))
     return (
         f"The best match of a layer of {second.name} has a similarity of {best:.2f} on average. That of untrained "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,11 +36,11 @@ class Analysis:
     required: bool = False  # an InputError ends the inspection, instead of leaving the section out
 
 
-def write_analyses(path: str | Path, title: str, lead: str, results: Sequence[tuple[Analysis, Result]]) -> Path:
+def write_analyses(path: Path, title: str, lead: str, results: Sequence[tuple[Analysis, Result]]) -> Path:
     """Write results as one HTML file; returns its absolute path."""
     sections = [Section(analysis.title, _content(analysis, result)) for analysis, result in results]
     sections.append(Section("What these numbers cannot say", [bullet_list(LIMITS)]))
-    return write_page(Page(title, [paragraph(lead)], sections), Path(path))
+    return write_page(Page(title, [paragraph(lead)], sections), path)
 
 
 def _content(analysis: Analysis, result: Result) -> list[Html]:
@@ -60,7 +59,5 @@ def _as_image(figure: Figure, description: str) -> Html:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    width = f"max-width:min(100%,{figure.get_figwidth():.1f}in)"
-    return Html(
-        f'<img alt="{html.escape(description)}" style="{width};height:auto" src="data:image/png;base64,{data}">'
-    )
+    style = f"max-width:min(100%,{figure.get_figwidth():.1f}in);height:auto"
+    return tag("img", attributes={"alt": description, "style": style, "src": f"data:image/png;base64,{data}"})

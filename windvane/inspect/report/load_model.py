@@ -29,9 +29,8 @@ class LoadedModel:
     images: Tensor  # (n, channels, height, width), normalized; the same files in the same order for every network
 
 
-def find_images(folder: str | Path, n_images: int, seed: int = 0) -> list[Path]:
+def find_images(root: Path, n_images: int, seed: int = 0) -> list[Path]:
     """Image files in a folder and its subfolders, in alphabetical order; at most `n_images`, drawn at random."""
-    root = Path(folder)
     if not root.is_dir():
         raise InputError(f"images={str(root)!r} is not a folder. Allowed: a folder of images.")
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -54,8 +54,7 @@ class CCAMeasure:
 
     def summarize(self, activations: Tensor) -> LayerSummary:
         """Keep the leading directions in the space of images; for the weights also the features along them."""
-        gram = centered_gram(activations, exact=True)
-        values, vectors = _spectrum(gram.matrix)
+        values, vectors, undefined_reason = _spectrum(activations)
         explained = values.cumsum(0) / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
         n_directions = min(len(values), 1 + int((explained < self.explained_variance).sum()))
         directions = vectors[:, :n_directions]  # (n, k)
@@ -64,7 +63,7 @@ class CCAMeasure:
             features = flatten_features(activations)
             # Directions sum to zero over the images, so the features need no centering.
             parts = (directions, directions.T.to(features.dtype) @ features)  # (n, k), (k, p)
-        return LayerSummary(parts, len(directions), gram.undefined_reason)
+        return LayerSummary(parts, len(directions), undefined_reason)
 
     def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
         """Mean canonical correlation of every pair; warns where unrelated layers reach a high one by chance."""
@@ -105,22 +104,22 @@ class ProcrustesMeasure:
 
     def summarize(self, activations: Tensor) -> LayerSummary:
         """Keep a square root of the Gram matrix."""
-        gram = centered_gram(activations, exact=True)
-        values, vectors = _spectrum(gram.matrix)
+        values, vectors, undefined_reason = _spectrum(activations)
         factor = vectors * (values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).sqrt()  # (n, r)
-        return LayerSummary((factor,), len(factor), gram.undefined_reason)
+        return LayerSummary((factor,), len(factor), undefined_reason)
 
     def compare(self, left: Sequence[LayerSummary], right: Sequence[LayerSummary]) -> SimilaritySums:
         """Nuclear norm of every pair."""
         return _pairwise(left, right, lambda a, b: float(torch.linalg.svdvals(a.parts[0].T @ b.parts[0]).sum()))
 
 
-def _spectrum(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (r,) and eigenvectors (n, r) of a Gram matrix, the largest first, without rounding."""
-    values, vectors = torch.linalg.eigh(gram)
+def _spectrum(activations: Tensor) -> tuple[Tensor, Tensor, str]:
+    """Eigenvalues (r,) and eigenvectors (n, r) of the Gram matrix, the largest first; why a layer is undefined."""
+    gram = centered_gram(activations, exact=True)
+    values, vectors = torch.linalg.eigh(gram.matrix)
     values, vectors = values.flip(0), vectors.flip(1)
     rank = max(1, int((values > RANK_TOLERANCE * values[0]).sum()))
-    return values[:rank].clamp_min(0.0), vectors[:, :rank]
+    return values[:rank].clamp_min(0.0), vectors[:, :rank], gram.undefined_reason
 
 
 def _pairwise(

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from windvane.errors import InputError
+from windvane.inspect.batches import MIN_IMAGES
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.compare import compare_features
 from windvane.inspect.similarity.comparison import Comparison
-from windvane.inspect.similarity.gram import CONSTANT_TOLERANCE, MIN_IMAGES, flatten_features
+from windvane.inspect.similarity.gram import CONSTANT_TOLERANCE, flatten_features
 from windvane.inspect.similarity.measures import CKAMeasure, Kernel
 
 
@@ -125,8 +126,8 @@ class CKA(SimilarityAccumulator):
             compared with itself.
         """
         of_left = {name: self.measure.summarize(one) for name, one in left.items()}
-        of_right = None if right is None else {name: self.measure.summarize(one) for name, one in right.items()}
-        self.add(of_left, of_left if of_right is None else of_right)
+        of_right = of_left if right is None else {name: self.measure.summarize(one) for name, one in right.items()}
+        self.add(of_left, of_right)
 
     def result(self, left: str = "first", right: str = "second") -> Comparison:
         """Return the similarities over all batches.

@@ -14,12 +14,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 
 from windvane.errors import InputError, check_choice, check_integer
 from windvane.inspect.activations import AUTO_BATCH_SIZE, BatchSize, Step, read_steps
-from windvane.inspect.batches import Batch, batch_length, leave_out_small, paired_batches
+from windvane.inspect.batches import MIN_IMAGES, Batch, batch_length, leave_out_small, paired_batches
 from windvane.inspect.layer_selection import Layers
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
 from windvane.inspect.similarity.cca import CCAMeasure, ProcrustesMeasure
 from windvane.inspect.similarity.comparison import Comparison
-from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.inspect.similarity.measures import CKAMeasure, Measure, RSAMeasure
 from windvane.torch_utils import map_tensors, unwrap_model
 
@@ -102,15 +101,16 @@ def compare(
             f"repeats={sampling.repeats}, but data yields the same images each time. Allowed: a tensor, an array, a "
             "data set, or a loader that shuffles."
         )
-    models, layers = (model_a, model_b), layers if isinstance(layers, tuple) else (layers, layers)
-    halve_to = MIN_IMAGES if sampling.batch_size == "auto" else None
+    size, halve_to = (AUTO_BATCH_SIZE, MIN_IMAGES) if sampling.batch_size == "auto" else (sampling.batch_size, None)
     accumulators = []
     for repeat in range(sampling.repeats):
         generator = np.random.default_rng([sampling.seed, repeat])
         drawn = data if sampling.repeats == 1 else _in_random_order(data, generator)
-        steps = _steps(drawn, sampling, generator)
+        steps: Iterator[Step] = leave_out_small(paired_batches(drawn, 2, size, sampling.n_images))
+        if sampling.shuffled:
+            steps = ((first, _deranged(second, generator)) for first, second in steps)
         accumulator = SimilarityAccumulator(chosen)
-        for of_both in read_steps(models, steps, layers, chosen.summarize, halve_to=halve_to):
+        for of_both in read_steps((model_a, model_b), steps, layers, chosen.summarize, halve_to=halve_to):
             accumulator.add(*of_both)
         accumulators.append(accumulator)
     return Comparison.from_accumulators(accumulators, _names(model_a, model_b))
@@ -240,13 +240,6 @@ def _in_random_order(data: Any, generator: np.random.Generator) -> Any:
     order = generator.permutation(len(sources[0]))
     permuted = [Subset(one, order.tolist()) if isinstance(one, Dataset) else one[order] for one in sources]
     return tuple(permuted) if isinstance(data, tuple) else permuted[0]
-
-
-def _steps(data: Any, sampling: Sampling, generator: np.random.Generator) -> Iterator[Step]:
-    """Yield batches for both networks, without those that are too small to be compared."""
-    size = AUTO_BATCH_SIZE if sampling.batch_size == "auto" else sampling.batch_size
-    for first, second in leave_out_small(paired_batches(data, 2, size, sampling.n_images), MIN_IMAGES):
-        yield (first, _deranged(second, generator) if sampling.shuffled else second)
 
 
 def _deranged(batch: Batch, generator: np.random.Generator) -> Batch:

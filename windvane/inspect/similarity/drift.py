@@ -20,7 +20,6 @@ from windvane.inspect.batches import leave_out_small, paired_batches
 from windvane.inspect.plots import LINE_COLORS, MARKERS, figure_and_axes, label_blocks
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.similarity.accumulator import SimilarityAccumulator
-from windvane.inspect.similarity.gram import MIN_IMAGES
 from windvane.inspect.similarity.measures import CKAMeasure
 
 
@@ -104,7 +103,7 @@ def drift(
     measure = CKAMeasure()
     accumulators = {name: SimilarityAccumulator(measure) for name in others}
     networks = [reference, *others.values()]
-    steps = leave_out_small(paired_batches(data, len(networks), batch_size, n_images), MIN_IMAGES)
+    steps = leave_out_small(paired_batches(data, len(networks), batch_size, n_images))
     # Summaries, not activations: those of five networks for large images would fill any memory.
     summaries = read_steps(networks, steps, (layers,) * len(networks), measure.summarize, halve_to=None)
     for first, *rest in summaries:

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from windvane.errors import InputError
+from windvane.inspect.batches import MIN_IMAGES
 
-MIN_IMAGES = 4  # of a batch: the unbiased estimate of HSIC divides by n - 3
 BLOCK_FEATURES = 4096  # that float32 may sum
 CPU_NUMBERS, GPU_NUMBERS = 2**20, 2**23  # centered at a time: in the cache of a core; enough for a GPU
 MEAN_IMAGES, MEAN_STEP = 16, 8  # the mean that is subtracted first is of so many images, and at least every eighth

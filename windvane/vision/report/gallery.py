@@ -24,7 +24,7 @@ def thumbnail(pixels: Pixels, name: str, side: int = SIDE) -> Html:
     """Return one image, whose name a pointer shows."""
     kind = {"class": "pixels"} if max(pixels.shape) <= SMALL else {}
     picture = {"src": encode(pixels, side), "alt": name, "title": name, **kind}
-    return Html(tag("img", attributes=picture).removesuffix("</img>"))
+    return tag("img", attributes=picture)
 
 
 def encode(pixels: Pixels, side: int = SIDE) -> str:

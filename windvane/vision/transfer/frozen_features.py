@@ -73,14 +73,6 @@ class ComputedView:
     features: NDArray[np.float32]  # (m, k)
 
 
-@dataclass(frozen=True)
-class ComputedViews:
-    """The features of the first m training images: the columns of each view, one after the other."""
-
-    matrix: NDArray[np.float64]  # (m, q)
-    views: tuple[FeatureView, ...]
-
-
 class FeatureExtractor:
     """Computes views with networks that are loaded once and kept in sub-folders of `folder`, numbered like `names`.
 
@@ -195,19 +187,16 @@ class FeatureExtractor:
 
 def compute_views(
     extractor: FeatureExtractor, pixels: Pixels, *, first_seconds: float = math.inf, seconds: float = math.inf
-) -> ComputedViews:
-    """Return the features of training images (n, s, s, 3), and the views that they are of.
+) -> tuple[NDArray[np.float64], tuple[FeatureView, ...]]:
+    """Return the features of training images (n, s, s, 3), of shape (m, q), and the views whose columns they are.
 
     The first view is of the smallest size and may take `first_seconds`; where it takes longer, only the first m < n
     images have features. Within `seconds` a larger one follows, and takes the place of the first where it is much
     larger; then a view of each other network, of the same size or down to `SMALLEST_OTHER_SIZE`. Up to `PREFERRED_SIZE`
     pixels a larger size comes before other networks, beyond it after them. With infinity nothing depends on the clock:
-    there is one view of the usual size. Without networks the pixels of small copies are the features.
+    there is one view of the usual size.
     """
     started = time.monotonic()
-    if not extractor.names:
-        view = FeatureView.of_pixels()
-        return ComputedViews(extractor.compute(view, pixels).astype(np.float64), (view,))
     is_timed = math.isfinite(seconds)
     size = view_sizes(pixels.shape[1])[0] if is_timed else USUAL_SIZE
     first = extractor.learn(extractor.names[0], size, pixels, started + first_seconds, keep_part=True)
@@ -219,8 +208,7 @@ def compute_views(
         found += _views_of_other_networks(extractor, pixels, largest, started + seconds)
     ends = np.cumsum([one.view.stop for one in found]).tolist()
     views = [replace(one.view, start=end - one.view.stop, stop=end) for one, end in zip(found, ends, strict=True)]
-    matrix = np.concatenate([one.features for one in found], axis=1).astype(np.float64)
-    return ComputedViews(matrix, tuple(views))
+    return np.concatenate([one.features for one in found], axis=1).astype(np.float64), tuple(views)
 
 
 def _with_larger_view(
