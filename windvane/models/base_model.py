@@ -32,11 +32,13 @@ class BaseModel:
     """One configuration being trained; a model of windvane.models.base.Model."""
 
     patience: ClassVar[int] = 0  # iterations without improvement that early stopping always allows
-    max_iterations: int = 1
 
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+    def __init__(
+        self, family: BaseFamily, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext
+    ) -> None:
         self.iterations = self.best_iteration = 0
         self.finished = False
+        self.family, self.max_iterations = family, family.steps[-1]
         self.encoder, self.target_scaler, self.context = encoder, target_scaler, context
         self.early_stopping = EarlyStopping(self.patience)
 
@@ -116,8 +118,8 @@ class BaseModel:
 class FinishedModel(BaseModel):
     """A model that trains no further, from its checkpoint."""
 
-    def __init__(self, folder: Path, fitted: FittedModel, context: TrainingContext) -> None:
-        super().__init__(fitted.encoder, TargetScaler(), context)
+    def __init__(self, family: BaseFamily, folder: Path, fitted: FittedModel, context: TrainingContext) -> None:
+        super().__init__(family, fitted.encoder, TargetScaler(), context)
         self._fitted = fitted
         self._read_progress(folder)
 
@@ -130,9 +132,10 @@ class BaseFamily:
 
     name: str
     kind: ClassVar[str]  # of the fitted models
+    model_type: ClassVar[type[BaseModel]]
     scales_target: ClassVar[bool] = True  # in a regression
     predicts_quantiles: ClassVar[bool] = False  # where a task asks for one in place of the mean
-    steps: ClassVar[tuple[int, ...]] = (1,)  # totals of iterations of the checkpoints
+    steps: tuple[int, ...] = (1,)  # totals of iterations of the checkpoints
     usual_cost: ClassVar[float] = 50.0  # see `prediction_cost`
 
     def supports(self, task: Task, table: Table) -> bool:
@@ -168,18 +171,15 @@ class BaseFamily:
         task = context.task
         config = fill_defaults(config, self.search_space(task))
         if checkpoint is not None and read_json(checkpoint / "training.json").get("finished") is True:
-            return FinishedModel(checkpoint, self.load(checkpoint, context), context)
+            return FinishedModel(self, checkpoint, self.load(checkpoint, context), context)
         settings = self.encoding(config, train.table)
         encoder, features = fit_encoder(settings, train.table, train.target, task, context.encodings)
         scaler = TargetScaler.of(train.target, train.weight, task) if self.scales_target else TargetScaler()
-        model = self._new_model(encoder, scaler, context)
+        model = self.model_type(self, encoder, scaler, context)
         if checkpoint is not None:
             model.resume(checkpoint, self.load(checkpoint, context))
         model.prepare(config, features, balance_class_weights(config, train), validation)
         return model
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> BaseModel:
-        raise NotImplementedError
 
     def load(self, folder: Path, context: TrainingContext) -> FittedModel:
         return open_model(folder, context, self.kind)

@@ -13,36 +13,17 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 
 from windvane.data.task import Task
-from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base import Config, DataSplit, Param
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import class_weight_space, preprocessing_space
 from windvane.models.search_space import real
-from windvane.models.targets.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoded, Encoder
+from windvane.runtime.columns.encoder import Encoded
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.linear import FittedLinear
 
 # Steps of the optimiser between looks at the clock.
 _PORTIONS = (16, 32, 64, 128, 256, 512)
-
-
-class Linear(BaseFamily):
-    """Linear models; they have one iteration."""
-
-    name = kind = "linear"
-    usual_cost = 3.0
-
-    def search_space(self, task: Task) -> dict[str, Param]:
-        """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""
-        if task.is_classification:
-            penalty = {"C": real(1e-4, 1e3, 1.0, log=True)}
-        else:
-            penalty = {"alpha": real(1e-3, 1e5, 1.0, log=True)}
-        return {**penalty, **preprocessing_space("standard"), **class_weight_space(task)}
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LinearModel:
-        return LinearModel(encoder, target_scaler, context)
 
 
 class LinearModel(BaseModel):
@@ -99,6 +80,22 @@ class LinearModel(BaseModel):
 
     def fitted(self) -> FittedModel:
         return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
+
+
+class Linear(BaseFamily):
+    """Linear models; they have one iteration."""
+
+    name = kind = "linear"
+    model_type = LinearModel
+    usual_cost = 3.0
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""
+        if task.is_classification:
+            penalty = {"C": real(1e-4, 1e3, 1.0, log=True)}
+        else:
+            penalty = {"alpha": real(1e-3, 1e5, 1.0, log=True)}
+        return {**penalty, **preprocessing_space("standard"), **class_weight_space(task)}
 
 
 def fit_until_deadline(

@@ -28,51 +28,14 @@ _MOST_COLUMNS = 500
 _LOSSES = {"binary": "Logloss", "multiclass": "MultiClass", "regression": "RMSE"}
 
 
-class CatBoost(BoostingFamily):
-    """Symmetric boosted trees; categories by ordered target statistics, missing values native."""
-
-    name = kind = "catboost"
-    steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Everything but sparse parts: CatBoost takes no categories beside them."""
-        return table.sparse is None
-
-    def search_space(self, task: Task) -> dict[str, Param]:
-        """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table CatBoost-TD.
-
-        Two changes for speed: depth 7 for regression too (there 9), and combinations of two categories at most.
-        """
-        classify = task.is_classification
-        return {
-            "learning_rate": real(5e-3, 0.2, 0.08 if classify else 0.09, log=True),
-            "depth": whole(3, 8, 7),
-            "l2_leaf_reg": real(1e-5, 10.0, 1e-5, log=True),
-            "subsample": real(0.6, 1.0, 0.9),
-            "rsm": real(0.6, 1.0, 1.0),
-            "random_strength": real(0.0, 2.0, 0.8 if classify else 0.0),
-            "leaf_estimation_iterations": whole(1, 10, 1, log=True),
-            "one_hot_max_size": whole(2, 100, 15 if classify else 20, log=True),
-            "max_ctr_complexity": whole(1, 4, 2),
-            "model_size_reg": real(0.1, 1.5, 0.5, log=True),
-            "features": choice(["raw", "generated"], "raw"),
-        }
-
-    def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
-        """Symmetric trees of all classes at once, many rows at a time; and the names of the categories."""
-        return 5.0 + 0.5 * task.n_columns + (0.02 + 0.003 * task.n_outputs) * iterations
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> CatBoostModel:
-        return CatBoostModel(encoder, target_scaler, context)
-
-
 class CatBoostModel(BoostingModel):
     fitted_type = FittedCatBoost
     patience = 50  # as for LightGBM
-    max_iterations = CatBoost.steps[-1]
 
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
+    def __init__(
+        self, family: BoostingFamily, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext
+    ) -> None:
+        super().__init__(family, encoder, target_scaler, context)
         self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
         folder = temporary_folder("windvane-catboost-")
         delete_with(self, folder)
@@ -112,6 +75,42 @@ class CatBoostModel(BoostingModel):
         if self.iterations:
             check_digest(folder / "training.snapshot", state["sha256"])
             shutil.copyfile(folder / "training.snapshot", self._snapshot)
+
+
+class CatBoost(BoostingFamily):
+    """Symmetric boosted trees; categories by ordered target statistics, missing values native."""
+
+    name = kind = "catboost"
+    model_type = CatBoostModel
+    steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Everything but sparse parts: CatBoost takes no categories beside them."""
+        return table.sparse is None
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table CatBoost-TD.
+
+        Two changes for speed: depth 7 for regression too (there 9), and combinations of two categories at most.
+        """
+        classify = task.is_classification
+        return {
+            "learning_rate": real(5e-3, 0.2, 0.08 if classify else 0.09, log=True),
+            "depth": whole(3, 8, 7),
+            "l2_leaf_reg": real(1e-5, 10.0, 1e-5, log=True),
+            "subsample": real(0.6, 1.0, 0.9),
+            "rsm": real(0.6, 1.0, 1.0),
+            "random_strength": real(0.0, 2.0, 0.8 if classify else 0.0),
+            "leaf_estimation_iterations": whole(1, 10, 1, log=True),
+            "one_hot_max_size": whole(2, 100, 15 if classify else 20, log=True),
+            "max_ctr_complexity": whole(1, 4, 2),
+            "model_size_reg": real(0.1, 1.5, 0.5, log=True),
+            "features": choice(["raw", "generated"], "raw"),
+        }
+
+    def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
+        """Symmetric trees of all classes at once, many rows at a time; and the names of the categories."""
+        return 5.0 + 0.5 * task.n_columns + (0.02 + 0.003 * task.n_outputs) * iterations
 
 
 class _Watch:

@@ -23,8 +23,7 @@ from windvane.models.boosting.boosting_family import (
     with_log_link,
 )
 from windvane.models.search_space import choice, fill_defaults, real, whole
-from windvane.models.targets.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoded, Encoder
+from windvane.runtime.columns.encoder import Encoded
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import FittedXGBoost, xgboost_rows
 
@@ -38,10 +37,48 @@ _OBJECTIVES = {
 }
 
 
+class XGBoostModel(SegmentedModel):
+    fitted_type = FittedXGBoost
+    training_file = "training.ubj"
+    patience = 50  # as for LightGBM
+
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        config, self.target_scaler = with_log_link(config, self.target_scaler)
+        self._parameters = _parameters(config, self.context)
+        target, threads = self.target_scaler.transform(train.target), self.context.threads
+        max_bin = self._parameters["max_bin"]
+        self._train = xgboost_rows(features, self.encoder, threads, target, train.weight, max_bin)
+        target, known = self.target_scaler.transform(validation.target), self.encoder.transform(validation.table)
+        self._valid = xgboost_rows(known, self.encoder, threads, target, validation.weight)
+
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        if not self._live or self.iterations in self.family.steps:
+            self._begin_segment()
+        self.booster.update(self._train, self.iterations)
+        found = self.booster.eval_set([(self._valid, "validation")], self.iterations)
+        self.early_stopping.update(float(found.rpartition(":")[2]))
+        self._after_evaluation()
+
+    def _begin_segment(self) -> None:
+        """Make a booster of the trees so far with new seeds."""
+        import xgboost as xgb
+
+        parameters = self._parameters | {"seed": _seed(self.context.seed, self.iterations)}
+        booster = xgb.Booster(parameters, [self._train, self._valid])
+        if self.booster is not None:
+            booster.load_model(self.booster.save_raw("ubj"))
+            booster.set_param(parameters)  # reading forgets them
+        self.booster, self._live = booster, True
+
+    def _write_booster(self, path: Path) -> None:
+        self.booster.save_model(path)
+
+
 class XGBoost(BoostingFamily):
     """Boosted trees, by depth or by leaf; categories and missing values are native."""
 
     name = kind = "xgboost"
+    model_type = XGBoostModel
     package: ClassVar[str] = "xgboost"
     steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -70,47 +107,6 @@ class XGBoost(BoostingFamily):
         """Trees are as deep as they may be."""
         depth = int(fill_defaults(config, self.search_space(task))["max_depth"])
         return descent_cost(iterations, depth, task)
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> XGBoostModel:
-        return XGBoostModel(encoder, target_scaler, context)
-
-
-class XGBoostModel(SegmentedModel):
-    fitted_type = FittedXGBoost
-    training_file = "training.ubj"
-    patience = 50  # as for LightGBM
-    max_iterations = XGBoost.steps[-1]
-
-    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        config, self.target_scaler = with_log_link(config, self.target_scaler)
-        self._parameters = _parameters(config, self.context)
-        target, threads = self.target_scaler.transform(train.target), self.context.threads
-        max_bin = self._parameters["max_bin"]
-        self._train = xgboost_rows(features, self.encoder, threads, target, train.weight, max_bin)
-        target, known = self.target_scaler.transform(validation.target), self.encoder.transform(validation.table)
-        self._valid = xgboost_rows(known, self.encoder, threads, target, validation.weight)
-
-    def _train_iterations(self, goal: int, deadline: float) -> None:
-        if not self._live or self.iterations in XGBoost.steps:
-            self._begin_segment()
-        self.booster.update(self._train, self.iterations)
-        found = self.booster.eval_set([(self._valid, "validation")], self.iterations)
-        self.early_stopping.update(float(found.rpartition(":")[2]))
-        self._after_evaluation()
-
-    def _begin_segment(self) -> None:
-        """Make a booster of the trees so far with new seeds."""
-        import xgboost as xgb
-
-        parameters = self._parameters | {"seed": _seed(self.context.seed, self.iterations)}
-        booster = xgb.Booster(parameters, [self._train, self._valid])
-        if self.booster is not None:
-            booster.load_model(self.booster.save_raw("ubj"))
-            booster.set_param(parameters)  # reading forgets them
-        self.booster, self._live = booster, True
-
-    def _write_booster(self, path: Path) -> None:
-        self.booster.save_model(path)
 
 
 def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from scipy import sparse as sp
 from scipy.special import log_softmax
 
 from windvane.data.task import Task
-from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base import Config, DataSplit, Param
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import class_weight_space, preprocessing_space
 from windvane.models.neural.adam import Adam, ParamGroup, coslog_schedule, schedule_minima
@@ -29,8 +29,7 @@ from windvane.models.neural.gradients import (
     squared_error_gradient,
 )
 from windvane.models.search_space import choice, fill_defaults, real, whole
-from windvane.models.targets.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoded, Encoder, float32
+from windvane.runtime.columns.encoder import Encoded, float32
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.realmlp import FittedRealMLP, NetworkSpec, Single, find_scores, forward, smooth_clip
 from windvane.runtime.serialization import read_arrays, write_arrays
@@ -45,43 +44,7 @@ _BATCH_SIZES = ((2048, 64), (8192, 128), (100_000, 256), (np.inf, 512))
 _SCALE_RATE, _BIAS_RATE, _EMBEDDING_RATE = 6.0, 0.1, 0.1  # RealMLP's, as multiples of the learning rate
 
 
-class RealMLP(BaseFamily):
-    """Fully connected networks with embeddings."""
-
-    name = "network"
-    kind = "realmlp"
-    steps = _ENDS[1:]
-
-    def search_space(self, task: Task) -> dict[str, Param]:
-        """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
-        classes = task.is_classification
-        smoothing = {"label_smoothing": real(0.0, 0.1, 0.0)} if classes else {}
-        return {
-            "depth": whole(1, 4, 3),
-            "width": whole(32, 512, 128, log=True),
-            "activation": choice(["selu", "relu"], "selu"),
-            "learning_rate": real(3e-3, 0.3, 0.04 if classes else 0.1, log=True),
-            "weight_decay": real(1e-4, 0.3, 0.02, log=True),
-            "dropout": real(0.0, 0.5, 0.15 if classes else 0.0),
-            **smoothing,
-            "embedding": choice(["periodic", "none"], "periodic"),
-            "sigma": real(0.02, 5.0, 0.1, log=True, when={"embedding": ("periodic",)}),
-            **preprocessing_space("robust"),
-            **class_weight_space(task),
-        }
-
-    def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
-        """Activations and products of matrices, layer by layer."""
-        filled = fill_defaults(config, self.search_space(task))
-        return 10.0 + 0.08 * int(filled["depth"]) * int(filled["width"])
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> RealMLPModel:
-        return RealMLPModel(encoder, target_scaler, context)
-
-
 class RealMLPModel(BaseModel):
-    max_iterations = _ENDS[-1]
-
     spec: NetworkSpec
     best: Single  # the parameters of the best cycle's end, shape (spec.size,)
     adam: Adam  # parameters of the last epoch with their moments
@@ -201,6 +164,38 @@ class RealMLPModel(BaseModel):
         arrays = {"parameters": self.adam.parameters, "exp_avg": self.adam.exp_avg, "exp_avg_sq": self.adam.exp_avg_sq}
         write_arrays(folder / "training.npz", arrays)
         return {"updates": self.adam.updates}
+
+
+class RealMLP(BaseFamily):
+    """Fully connected networks with embeddings."""
+
+    name = "network"
+    kind = "realmlp"
+    model_type = RealMLPModel
+    steps = _ENDS[1:]
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
+        classes = task.is_classification
+        smoothing = {"label_smoothing": real(0.0, 0.1, 0.0)} if classes else {}
+        return {
+            "depth": whole(1, 4, 3),
+            "width": whole(32, 512, 128, log=True),
+            "activation": choice(["selu", "relu"], "selu"),
+            "learning_rate": real(3e-3, 0.3, 0.04 if classes else 0.1, log=True),
+            "weight_decay": real(1e-4, 0.3, 0.02, log=True),
+            "dropout": real(0.0, 0.5, 0.15 if classes else 0.0),
+            **smoothing,
+            "embedding": choice(["periodic", "none"], "periodic"),
+            "sigma": real(0.02, 5.0, 0.1, log=True, when={"embedding": ("periodic",)}),
+            **preprocessing_space("robust"),
+            **class_weight_space(task),
+        }
+
+    def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
+        """Activations and products of matrices, layer by layer."""
+        filled = fill_defaults(config, self.search_space(task))
+        return 10.0 + 0.08 * int(filled["depth"]) * int(filled["width"])
 
 
 def _param_groups(spec: NetworkSpec, weight_decay: float) -> Iterator[ParamGroup]:
