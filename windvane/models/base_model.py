@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
@@ -60,6 +61,10 @@ class BaseModel:
         """Update the progress once the loss of each iteration is in `early_stopping`."""
         self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
         self.finished = self.early_stopping.should_stop or self.iterations >= self.max_iterations
+
+    def _draw_seeds(self, count: int = 1) -> NDArray[Any]:
+        """Draw seeds, (count,), of what is trained after the iterations so far."""
+        return np.random.SeedSequence([self.context.seed, self.iterations]).generate_state(count)
 
     def output(self, classes: Iterable[int] = ()) -> Output:
         """Describe the predictions; with the classes of the training set where the model may lack some."""

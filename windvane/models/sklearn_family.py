@@ -122,9 +122,8 @@ class SklearnModel(BaseModel):
             self.estimator, self.best_iteration = self._current, self.iterations
 
     def _one_pass(self) -> None:
-        seeds = np.random.SeedSequence([self.context.seed, self.iterations])
         if "random_state" in self._current.get_params(deep=False):
-            self._current.set_params(random_state=int(seeds.generate_state(1)[0]))
+            self._current.set_params(random_state=int(self._draw_seeds()[0]))
         first = self.context.task.is_classification and not hasattr(self._current, "classes_")
         try:
             self._call("partial_fit", {"classes": np.unique(self._target)} if first else {})

@@ -12,8 +12,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.boosting.boosting_family import (
@@ -27,6 +25,8 @@ from windvane.models.boosting.boosting_family import (
 from windvane.models.search_space import choice, fill_defaults, real, whole
 from windvane.runtime.columns.encoder import Encoded
 from windvane.runtime.models.boosters import FittedLightGBM
+
+_SEEDS = ("bagging_seed", "feature_fraction_seed", "extra_seed", "objective_seed")
 
 
 class LightGBMModel(SegmentedModel):
@@ -64,8 +64,9 @@ class LightGBMModel(SegmentedModel):
         if self._live and self.iterations not in self.family.steps:
             self.booster.update()
         else:  # a segment begins
+            seeds = self._draw_seeds(len(_SEEDS)) >> 1  # LightGBM's integers are signed
             self.booster = lgb.train(
-                self._parameters | _seeds(self.context.seed, self.iterations),
+                self._parameters | dict(zip(_SEEDS, seeds.tolist(), strict=True)),
                 self._train,
                 num_boost_round=1,
                 valid_sets=[self._valid],
@@ -143,10 +144,3 @@ def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> d
         "num_threads": context.threads,
         "data_random_seed": 0,
     }
-
-
-def _seeds(seed: int, start: int) -> dict[str, int]:
-    """Make the seeds of the segment that begins after so many rounds."""
-    names = ("bagging_seed", "feature_fraction_seed", "extra_seed", "objective_seed")
-    values = np.random.SeedSequence([seed, start]).generate_state(len(names)) >> 1  # LightGBM's integers are signed
-    return dict(zip(names, map(int, values), strict=True))

@@ -10,8 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.boosting.boosting_family import (
@@ -63,7 +61,7 @@ class XGBoostModel(SegmentedModel):
         """Make a booster of the trees so far with new seeds."""
         import xgboost as xgb
 
-        parameters = self._parameters | {"seed": _seed(self.context.seed, self.iterations)}
+        parameters = self._parameters | {"seed": int(self._draw_seeds()[0] >> 1)}  # XGBoost's integers are signed
         booster = xgb.Booster(parameters, [self._train, self._valid])
         if self.booster is not None:
             booster.load_model(self.booster.save_raw("ubj"))
@@ -126,8 +124,3 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
         "nthread": context.threads,
         "verbosity": 0,
     }
-
-
-def _seed(seed: int, start: int) -> int:
-    """Return the seed of the segment that begins after so many rounds."""
-    return int(np.random.SeedSequence([seed, start]).generate_state(1)[0] >> 1)  # XGBoost's integers are signed

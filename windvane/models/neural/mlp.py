@@ -69,8 +69,7 @@ class MLPModel(BaseModel):
         network._optimizer.t = self.updates
 
     def _train_iterations(self, goal: int, deadline: float) -> None:
-        seeds = np.random.SeedSequence([self.context.seed, self.iterations])
-        self._network.random_state = int(seeds.generate_state(1)[0])
+        self._network.random_state = int(self._draw_seeds()[0])
         try:
             self._learn(slice(None))
         except ValueError:
