@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param
 from windvane.models.base_model import BaseFamily, BaseModel
+from windvane.models.early_stopping import score_loss
 from windvane.models.encoding import class_weight_space, preprocessing_space
 from windvane.models.search_space import choice, real, whole
 from windvane.runtime.columns.encoder import Encoded, float32
@@ -100,12 +100,9 @@ class MLPModel(BaseModel):
 
     def _loss(self) -> float:
         scores = mlp_scores(self._valid_features, self.parameters, self.activation)
-        target = self._valid.target
         if self.context.task.is_classification:
-            losses = -log_softmax(logits(scores), axis=1)[np.arange(len(target)), target]
-        else:
-            losses = (scores[:, 0] - self.target_scaler.transform(target)) ** 2
-        return float(np.average(losses, weights=self._valid.weight))
+            scores = logits(scores)
+        return score_loss(scores, self._valid, self.context.task, self.target_scaler)
 
     def fitted(self) -> FittedModel:
         return FittedMLP(self.encoder, self.output(), self.best, self.activation)

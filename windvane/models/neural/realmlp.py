@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
-from scipy.special import log_softmax
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param
 from windvane.models.base_model import BaseFamily, BaseModel
+from windvane.models.early_stopping import score_loss
 from windvane.models.encoding import class_weight_space, preprocessing_space
 from windvane.models.neural.adam import Adam, ParamGroup, coslog_schedule, schedule_minima
 from windvane.models.neural.gradients import (
@@ -148,12 +148,9 @@ class RealMLPModel(BaseModel):
 
     def _loss(self) -> float:
         scores = find_scores(self.spec, self.spec.views(self.adam.parameters), self._valid_features).astype(np.float64)
-        target = self._valid.target
-        if self.context.task.is_classification:
-            losses = -log_softmax(scores, axis=1)[np.arange(len(target)), target]
-        else:
-            losses = (np.clip(scores[:, 0], self.low, self.high) - self.target_scaler.transform(target)) ** 2
-        return float(np.average(losses, weights=self._valid.weight))
+        if not self.context.task.is_classification:
+            scores = np.clip(scores, self.low, self.high)
+        return score_loss(scores, self._valid, self.context.task, self.target_scaler)
 
     def fitted(self) -> FittedModel:
         limits = (self.low, self.high)
