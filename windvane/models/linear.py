@@ -47,36 +47,24 @@ class LinearModel(BaseModel):
         """Train fully; stopped by the clock, it keeps the coefficients reached."""
         if self.finished or time.monotonic() >= deadline:
             return
+        estimator, train = self._estimator, self._train
         self.finished = True
         if not self.context.task.is_classification:
-            self._solve()
-        elif len(np.unique(self._train.target)) > 1:
-            self.finished = self._fit_logistic(deadline)
-        else:  # one class, which gets the probability 1
-            self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
-            self.classes = np.unique(self._train.target).astype(np.intp)
+            with warnings.catch_warnings():
+                # Numbers that are not scaled may differ by many orders of magnitude.
+                warnings.simplefilter("ignore", LinAlgWarning)
+                estimator.fit(self._features, self.target_scaler.transform(train.target), train.weight)
+        elif (train.target == train.target[0]).all():  # one class, which gets the probability 1
+            estimator.coef_, estimator.intercept_ = np.zeros((1, self._features.shape[1])), np.zeros(1)
+            estimator.classes_ = train.target[:1]
+        else:
+            if self.iterations:  # a deadline stopped the training of the checkpoint
+                estimator.coef_, estimator.intercept_ = self.coefficients, self.intercept
+                estimator.classes_ = self.classes
+            self.finished = fit_until_deadline(estimator, self._features, train, _PORTIONS, deadline)
+        self.coefficients, self.intercept = np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_)
+        self.classes = np.asarray(getattr(estimator, "classes_", []), dtype=np.intp)
         self.iterations = self.best_iteration = 1
-
-    def _fit_logistic(self, deadline: float) -> bool:
-        """Fit, and return whether the clock left the time for it."""
-        if self.iterations:  # a deadline stopped the training of the checkpoint
-            self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
-            self._estimator.classes_ = self.classes
-        in_time = fit_until_deadline(self._estimator, self._features, self._train, _PORTIONS, deadline)
-        self._take_over()
-        return in_time
-
-    def _solve(self) -> None:
-        with warnings.catch_warnings():
-            # Numbers that are not scaled may differ by many orders of magnitude.
-            warnings.simplefilter("ignore", LinAlgWarning)
-            self._estimator.fit(self._features, self.target_scaler.transform(self._train.target), self._train.weight)
-        self._take_over()
-
-    def _take_over(self) -> None:
-        self.coefficients = np.atleast_2d(self._estimator.coef_)
-        self.intercept = np.atleast_1d(self._estimator.intercept_)
-        self.classes = np.asarray(getattr(self._estimator, "classes_", []), dtype=np.intp)
 
     def fitted(self) -> FittedModel:
         return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
