@@ -11,12 +11,12 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.boosting.boosting_family import WIDE, BoostingFamily, BoostingModel
-from windvane.models.early_stopping import EarlyStopping
 from windvane.models.search_space import choice, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
@@ -36,7 +36,7 @@ class CatBoostModel(BoostingModel):
         self, family: BoostingFamily, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext
     ) -> None:
         super().__init__(family, encoder, target_scaler, context)
-        self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
+        self._columns = CatBoostColumns(encoder)
         folder = temporary_folder("windvane-catboost-")
         delete_with(self, folder)
         self._snapshot = folder / "snapshot"
@@ -60,9 +60,13 @@ class CatBoostModel(BoostingModel):
         """Raise the number of trees; a callback looks at patience and the clock after each."""
         from catboost import CatBoost
 
-        watch = _Watch(self.early_stopping, _loss(self.context.task), deadline)
+        def has_time(info: Any) -> bool:
+            self.early_stopping.update(info.metrics["validation"][self._parameters["loss_function"]][-1])
+            return not self.early_stopping.should_stop and time.monotonic() < deadline
+
+        callback = SimpleNamespace(after_iteration=has_time)
         self.booster = CatBoost({**self._parameters, "iterations": goal})
-        self.booster.fit(self._train, eval_set=self._valid, callbacks=[watch])
+        self.booster.fit(self._train, eval_set=self._valid, callbacks=[callback])
         self._after_evaluation()
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:
@@ -113,21 +117,6 @@ class CatBoost(BoostingFamily):
         return 5.0 + 0.5 * task.n_columns + (0.02 + 0.003 * task.n_outputs) * iterations
 
 
-class _Watch:
-    """CatBoost's callback: note the validation loss, stop at the end of patience or time."""
-
-    def __init__(self, early_stopping: EarlyStopping, loss: str, deadline: float) -> None:
-        self._early_stopping, self._loss, self._deadline = early_stopping, loss, deadline
-
-    def after_iteration(self, info: Any) -> bool:
-        self._early_stopping.update(info.metrics["validation"][self._loss][-1])
-        return not self._early_stopping.should_stop and time.monotonic() < self._deadline
-
-
-def _loss(task: Task) -> str:
-    return _LOSSES[task.kind] if task.quantile is None else f"Quantile:alpha={task.quantile}"
-
-
 def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
     """Make the parameters, all that depend on the number of iterations by default being explicit."""
     task = context.task
@@ -136,7 +125,7 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
         # So many columns at most for each split; AutoGluon has a similar rule, 1000, for many classes.
         "rsm": min(float(config["rsm"]), _MOST_COLUMNS / task.n_columns),
         "border_count": 64 if task.n_columns > WIDE else 254,
-        "loss_function": _loss(task),
+        "loss_function": _LOSSES[task.kind] if task.quantile is None else f"Quantile:alpha={task.quantile}",
         **({"classes_count": task.n_classes} if task.kind == "multiclass" else {}),
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",
