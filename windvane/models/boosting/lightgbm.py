@@ -9,7 +9,6 @@ streams, which no file holds, again.) The price is one more pass of the training
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from windvane.data.task import Task
@@ -79,9 +78,6 @@ class LightGBMModel(SegmentedModel):
             return
         self.early_stopping.update(self.booster.eval_valid()[0][2])
         self._after_evaluation()
-
-    def _write_booster(self, path: Path) -> None:
-        self.booster.save_model(path, num_iteration=-1)
 
 
 class LightGBM(BoostingFamily):

@@ -7,7 +7,6 @@ checkpoint is then bit for bit the model that was never interrupted.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from windvane.data.task import Task
@@ -50,26 +49,19 @@ class XGBoostModel(SegmentedModel):
         self._valid = xgboost_rows(known, self.encoder, threads, target, validation.weight)
 
     def _train_iterations(self, goal: int, deadline: float) -> None:
-        if not self._live or self.iterations in self.family.steps:
-            self._begin_segment()
+        import xgboost as xgb
+
+        if not self._live or self.iterations in self.family.steps:  # a segment begins, of the trees so far
+            parameters = self._parameters | {"seed": int(self._draw_seeds()[0] >> 1)}  # XGBoost's integers are signed
+            booster = xgb.Booster(parameters, [self._train, self._valid])
+            if self.booster is not None:
+                booster.load_model(self.booster.save_raw("ubj"))
+                booster.set_param(parameters)  # reading forgets them
+            self.booster, self._live = booster, True
         self.booster.update(self._train, self.iterations)
         found = self.booster.eval_set([(self._valid, "validation")], self.iterations)
         self.early_stopping.update(float(found.rpartition(":")[2]))
         self._after_evaluation()
-
-    def _begin_segment(self) -> None:
-        """Make a booster of the trees so far with new seeds."""
-        import xgboost as xgb
-
-        parameters = self._parameters | {"seed": int(self._draw_seeds()[0] >> 1)}  # XGBoost's integers are signed
-        booster = xgb.Booster(parameters, [self._train, self._valid])
-        if self.booster is not None:
-            booster.load_model(self.booster.save_raw("ubj"))
-            booster.set_param(parameters)  # reading forgets them
-        self.booster, self._live = booster, True
-
-    def _write_booster(self, path: Path) -> None:
-        self.booster.save_model(path)
 
 
 class XGBoost(BoostingFamily):
