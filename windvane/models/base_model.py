@@ -140,12 +140,13 @@ class BaseFamily:
     model_type: ClassVar[type[BaseModel]]
     scales_target: ClassVar[bool] = True  # in a regression
     predicts_quantiles: ClassVar[bool] = False  # where a task asks for one in place of the mean
+    takes_sparse: ClassVar[bool] = True  # tables with a sparse part
     steps: tuple[int, ...] = (1,)  # totals of iterations of the checkpoints
     usual_cost: ClassVar[float] = 50.0  # see `prediction_cost`
 
     def supports(self, task: Task, table: Table) -> bool:
-        """Every table, and every task but quantiles, which few families learn."""
-        return task.quantile is None or self.predicts_quantiles
+        """Whether the family takes such a table, and learns a quantile if the task asks for one."""
+        return (self.takes_sparse or table.sparse is None) and (self.predicts_quantiles or task.quantile is None)
 
     def search_space(self, task: Task) -> dict[str, Param]:
         raise NotImplementedError

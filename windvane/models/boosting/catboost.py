@@ -20,7 +20,6 @@ from windvane.models.boosting.boosting_family import WIDE, BoostingFamily, Boost
 from windvane.models.search_space import choice, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
-from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost
 from windvane.runtime.serialization import check_digest, delete_with, digest, temporary_folder
 
@@ -87,10 +86,7 @@ class CatBoost(BoostingFamily):
     name = kind = "catboost"
     model_type = CatBoostModel
     steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Everything but sparse parts: CatBoost takes no categories beside them."""
-        return table.sparse is None
+    takes_sparse = False  # CatBoost takes no categories beside a sparse part
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table CatBoost-TD.

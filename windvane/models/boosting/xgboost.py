@@ -21,7 +21,6 @@ from windvane.models.boosting.boosting_family import (
 )
 from windvane.models.search_space import choice, fill_defaults, real, whole
 from windvane.runtime.columns.encoder import Encoded
-from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import FittedXGBoost, xgboost_rows
 
 _OBJECTIVES = {
@@ -71,10 +70,7 @@ class XGBoost(BoostingFamily):
     model_type = XGBoostModel
     package: ClassVar[str] = "xgboost"
     steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Everything but sparse parts, whose zeros XGBoost takes for missing values."""
-        return table.sparse is None
+    takes_sparse = False  # XGBoost takes its zeros for missing values
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges like LightGBM's; the default is tuned in "Better by default", arXiv 2407.04491, table XGB-TD."""
