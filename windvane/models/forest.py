@@ -128,14 +128,10 @@ class Forest(BaseFamily):
 
     def create_estimator(self, config: Config, features: Encoded, context: TrainingContext) -> Any:
         """Make scikit-learn's forest, which trees are added to."""
-        from sklearn import ensemble
-
-        kinds = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}
-        suffix = "Classifier" if context.task.is_classification else "Regressor"
         n_rows, n_features = features.shape
         samples = float(config.get("max_samples", 1.0))
         criterion = {"criterion": config["criterion"]} if context.task.is_classification else {}
-        return getattr(ensemble, kinds[self.name] + suffix)(
+        return forest_type(self.name, context.task)(
             **criterion,
             max_features=max(1, round(n_features ** float(config["max_features"]))),
             min_samples_split=config["min_samples_split"],
@@ -146,3 +142,11 @@ class Forest(BaseFamily):
             random_state=context.seed,
             n_jobs=context.threads,
         )
+
+
+def forest_type(name: str, task: Task) -> Any:
+    """Return scikit-learn's class of a forest."""
+    from sklearn import ensemble
+
+    kind = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}[name]
+    return getattr(ensemble, kind + ("Classifier" if task.is_classification else "Regressor"))
