@@ -89,7 +89,7 @@ class Linear(BaseFamily):
 def fit_until_deadline(
     estimator: Any, features: Any, train: DataSplit, portions: Sequence[int], deadline: float
 ) -> bool:
-    """Fit, portion by portion, each going on from the coefficients before; return whether the time was enough.
+    """Fit portion by portion, each from the coefficients of the one before; return whether the time was enough.
 
     The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
     stops and starts again.

@@ -51,7 +51,7 @@ def _linear(graph: Graph, model: Any, x: str) -> str:
     if len(output.classes) == 1:
         certain = graph.add("Add", graph.add("Mul", graph.columns(scores, [0]), 0.0), 1.0)
         return _probabilities(graph, output, certain)
-    return _probabilities(graph, output, _of_logits(graph, scores, 1 if len(output.classes) == 2 else 2))
+    return _probabilities(graph, output, _of_logits(graph, scores, len(model.intercept)))
 
 
 def _of_logits(graph: Graph, scores: str, n_columns: int) -> str:
