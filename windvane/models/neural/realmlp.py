@@ -20,7 +20,7 @@ from windvane.models.base import Config, DataSplit, Param
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.early_stopping import score_loss
 from windvane.models.encoding import class_weight_space, preprocessing_space
-from windvane.models.neural.adam import Adam, ParamGroup, coslog_schedule, schedule_minima
+from windvane.models.neural.adam import CYCLE_ENDS, Adam, ParamGroup, coslog_schedule
 from windvane.models.neural.gradients import (
     backward,
     cross_entropy_gradient,
@@ -34,7 +34,6 @@ from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.realmlp import FittedRealMLP, NetworkSpec, Single, find_scores, forward, smooth_clip
 from windvane.runtime.serialization import read_arrays, write_arrays
 
-_ENDS = schedule_minima(511)
 # Training ends after a cycle that lowers the validation loss by less than this share, though not before so many epochs.
 # On 75 networks a half per cent saves a quarter of the time and costs 0.02 % of the loss.
 _MIN_GAIN, _MIN_EPOCHS = 0.005, 15
@@ -49,12 +48,12 @@ class RealMLPModel(BaseModel):
     best: Single  # the parameters of the best cycle's end, shape (spec.size,)
     adam: Adam  # parameters of the last epoch with their moments
     input_scale: Single  # of the encoded columns, shape (q,)
-    low = high = 0.0  # range of the scaled training target, which predictions never leave; not used for classes
+    limits = (0.0, 0.0)  # of the scaled training target, which predictions never leave; not used for classes
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         arrays = read_arrays(folder / "training.npz")
         self.spec, self.best, self.input_scale = fitted.spec, fitted.parameters, fitted.input_scale
-        self.low, self.high = fitted.limits
+        self.limits = fitted.limits
         saved = {name: array.astype(np.float32, casting="safe") for name, array in arrays.items()}
         self.adam = Adam(saved["parameters"], saved["exp_avg"], saved["exp_avg_sq"], int(state["updates"]))
         if {len(array) for array in saved.values()} != {self.spec.size}:
@@ -96,7 +95,7 @@ class RealMLPModel(BaseModel):
             counts = np.bincount(self._target, weights=self._weight, minlength=task.n_classes)
             last = np.log((counts + 1) / (counts + 1).sum())
         else:
-            last, self.low, self.high = np.zeros(1), float(self._target.min()), float(self._target.max())
+            last, self.limits = np.zeros(1), (float(self._target.min()), float(self._target.max()))
         self.adam = Adam(initial_parameters(self.spec, features, float(config.get("sigma", 0.0)), last, rng))
         self.best = self.adam.parameters.copy()
 
@@ -117,8 +116,8 @@ class RealMLPModel(BaseModel):
         self.iterations = len(self.early_stopping.losses)
         # Only ends of cycles are chosen from, where the learning rate is zero: the best of all epochs looks better on
         # the validation rows than it is, and the ensemble would trust it too much.
-        if self.iterations in _ENDS and np.isfinite(loss):
-            ends = [end for end in _ENDS if end <= self.iterations]
+        if self.iterations in CYCLE_ENDS and np.isfinite(loss):
+            ends = [end for end in CYCLE_ENDS if end <= self.iterations]
             if loss <= min(self.early_stopping.losses[end - 1] for end in ends):
                 self.best, self.best_iteration = self.adam.parameters.copy(), self.iterations
         self.finished = self._is_finished(loss)
@@ -127,9 +126,9 @@ class RealMLPModel(BaseModel):
         """Whether the parameters are ruined, or the last whole cycle has brought next to nothing."""
         if not np.isfinite(loss) or self.iterations >= self.max_iterations:
             return True
-        if self.iterations not in _ENDS or self.iterations < _MIN_EPOCHS:
+        if self.iterations not in CYCLE_ENDS or self.iterations < _MIN_EPOCHS:
             return False
-        earlier = min(self.early_stopping.losses[end - 1] for end in _ENDS if end < self.iterations)
+        earlier = min(self.early_stopping.losses[end - 1] for end in CYCLE_ENDS if end < self.iterations)
         return loss > (1 - _MIN_GAIN) * earlier
 
     def _masks(self, rows: int, rng: np.random.Generator) -> Iterator[Any]:
@@ -149,12 +148,11 @@ class RealMLPModel(BaseModel):
     def _loss(self) -> float:
         scores = find_scores(self.spec, self.spec.views(self.adam.parameters), self._valid_features).astype(np.float64)
         if not self.context.task.is_classification:
-            scores = np.clip(scores, self.low, self.high)
+            scores = np.clip(scores, *self.limits)
         return score_loss(scores, self._valid, self.context.task, self.target_scaler)
 
     def fitted(self) -> FittedModel:
-        limits = (self.low, self.high)
-        return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.input_scale, limits)
+        return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.input_scale, self.limits)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:
         """Write the parameters of the last epoch and Adam's moments."""
@@ -169,7 +167,7 @@ class RealMLP(BaseFamily):
     name = "network"
     kind = "realmlp"
     model_type = RealMLPModel
-    steps = _ENDS[1:]
+    steps = CYCLE_ENDS[1:]
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
