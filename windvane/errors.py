@@ -30,6 +30,7 @@ import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral
+from pathlib import Path
 
 from windvane.runtime.errors import (
     DiskError,
@@ -113,6 +114,14 @@ def check_usable(argument: str, given: object, usable: bool, allowed: str) -> No
     """Raise `InputError` if an argument is not usable; `allowed` describes what is."""
     if not usable:
         raise InputError(f"{argument}={given!r} is not usable. Allowed: {allowed}.")
+
+
+def check_new_file(path: str | Path, suffix: str) -> Path:
+    """Return the argument `path`; raise `InputError` unless it is a new file of a kind in a folder."""
+    file = Path(path)
+    usable = file.suffix == suffix and not file.exists() and file.parent.is_dir()
+    check_usable("path", str(path), usable, f"a new file, ending in {suffix}, in a folder")
+    return file
 
 
 def check_choice(argument: str, given: object, allowed: Iterable[str]) -> None:

@@ -93,7 +93,7 @@ def measure(name: str, n_folds: int, entry: str, most: float) -> dict[str, Any]:
     folds = list(kind(5, shuffle=True, random_state=0).split(learn.target, learn.target))[:n_folds]
     seconds, models, curve = 0.0, [], []
     for i, (train, valid) in enumerate(folds):
-        parts = [DataSplit(learn.table.take(rows), learn.target[rows]) for rows in (train, valid)]
+        parts = [learn.take(rows) for rows in (train, valid)]
         begin = time.process_time()
         models.append(
             (FAMILIES[family].create_model(config, parts[0], parts[1], TrainingContext(task, i, 1, 5)), parts[1])

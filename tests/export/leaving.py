@@ -132,13 +132,14 @@ def make_predictor(
     table = schema.transform(frame)
     target, classes = encode_target(y, "regression" if kind == "regression" else "classification")
     task = Task(kind, table.n_rows, table.n_columns, len(CLASSES[kind]), log_link=log_link)
+    whole = DataSplit(table, target, weight)
     fold, models, folders, records = np.arange(len(target)) % 2, [], [], []
     weights = np.arange(1, len(members) + 1) / np.arange(1, len(members) + 1).sum()
     for number, (family, config) in enumerate(members):
         places = [folder / f"{number:05d}" / f"fold_{i}" for i in range(folds)]
         for i, place in enumerate(places):
             place.mkdir(parents=True)
-            train, valid = (part(table, target, np.flatnonzero(chosen), weight) for chosen in (fold != i, fold == i))
+            train, valid = (whole.take(np.flatnonzero(chosen)) for chosen in (fold != i, fold == i))
             model = TABLE_FAMILIES[family].create_model(config, train, valid, TrainingContext(task, seed=i))
             model.train_until(iterations)
             model.save(place)
@@ -149,10 +150,6 @@ def make_predictor(
     return Predictor(
         schema, classes, Ensemble(tuple(records), 0.1, **ensemble), models, task=task, metric=metric, folders=folders
     )
-
-
-def part(table: Table, target: Any, rows: Any, weight: Any) -> DataSplit:
-    return DataSplit(table.take(rows), target[rows], None if weight is None else weight[rows])
 
 
 def ours(predictor: Predictor, X: Any) -> tuple[Any, Any]:

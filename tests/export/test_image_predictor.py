@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from windvane.export.image_model import write_program
+from windvane.export.image_model import write_image_program
 from windvane.runtime.ensemble import Ensemble, Member
 
 
@@ -28,7 +28,7 @@ class Session:
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The program as an exported folder has it, with a network that looks at colours."""
-    write_program(tmp_path)
+    write_image_program(tmp_path)
     content: dict[str, Any] = {"classes": ["red", "green", "blue"], "image_size": 4, "crop": "squeeze"}
     (tmp_path / "model.json").write_text(json.dumps(content))
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -52,6 +52,14 @@ def files(tmp_path: Path, module: Any) -> list[Path]:
         made.append(tmp_path / "images" / f"{i:03}.png")
         Image.new("RGB", (9, 5), tuple(colour)).save(made[-1])
     return made
+
+
+def test_the_folder_is_a_package(tmp_path: Path) -> None:
+    (tmp_path / "birds").mkdir()
+    write_image_program(tmp_path / "birds")
+    words = [sys.executable, "-c", "import birds; print([getattr(birds, name).__name__ for name in birds.__all__])"]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == "['predict', 'predict_proba']"
 
 
 @pytest.mark.parametrize(

@@ -71,14 +71,8 @@ def make_case(kind: Kind, *, n: int = 600, seed: int = 0, texts: bool = False, s
     part = DataSplit(table, target)
     fold = np.arange(n) % 5
     task = Task(kind, n_rows=n, n_columns=table.n_columns, n_classes=CLASSES[kind])
-    test, validation, train = (take(part, np.flatnonzero(chosen)) for chosen in (fold == 0, fold == 1, fold > 1))
+    test, validation, train = (part.take(np.flatnonzero(chosen)) for chosen in (fold == 0, fold == 1, fold > 1))
     return Case(TrainingContext(task, seed=3), train, validation, test)
-
-
-def take(part: DataSplit, rows: Any) -> DataSplit:
-    """Take some rows of a part."""
-    weight = None if part.weight is None else part.weight[rows]
-    return DataSplit(part.table.take(rows), part.target[rows], weight)
 
 
 def unseen(table: Table) -> Table:

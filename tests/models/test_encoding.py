@@ -57,7 +57,7 @@ def test_balanced_classes_weigh_the_same(weighted: bool) -> None:
 def test_balanced_classes_are_predicted_more_evenly(name: str) -> None:
     case = make_case("binary", n=1000)
     rare = np.flatnonzero((case.train.target == 0) | (np.arange(len(case.train.target)) % 8 == 0))
-    train = DataSplit(case.train.table.take(rare), case.train.target[rare])
+    train = case.train.take(rare)
     assert set(class_weight_space(case.context.task)) <= set(FAMILIES[name].search_space(case.context.task))
     shares: list[float] = []
     for choice in ("none", "balanced"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case, make_case, take, unseen
+from cases import Case, make_case, unseen
 from toys import sample
 
 from windvane.data.task import Task
@@ -208,7 +208,7 @@ def test_weights_count(name: str, case: Case) -> None:
 
 def test_a_class_that_the_training_set_lacks(name: str) -> None:
     case = make_case("multiclass")
-    present = take(case.train, np.flatnonzero(case.train.target != 1))
+    present = case.train.take(np.flatnonzero(case.train.target != 1))
     model = replace(case, train=present).create_model(TABLE_FAMILIES[name])
     model.train_until(few(name, case)[0])
     found = model.predict(case.test.table)
@@ -221,7 +221,7 @@ def test_a_training_set_of_one_class(name: str, tmp_path: Path) -> None:
     case = make_case("multiclass")
     if name in ("lightgbm", "catboost", "mlp"):
         pytest.skip("its library decides what to make of it")
-    single = take(case.train, np.flatnonzero(case.train.target == 1))
+    single = case.train.take(np.flatnonzero(case.train.target == 1))
     model = replace(case, train=single).create_model(TABLE_FAMILIES[name])
     model.train_until(few(name, case)[0])
     found = model.predict(case.test.table)
@@ -255,7 +255,7 @@ def test_every_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
 def test_random_configurations_of_the_space_work(name: str, case: Case) -> None:
     space = TABLE_FAMILIES[name].search_space(case.context.task)
     validate(fill_defaults({}, space), space)
-    small = replace(case, train=take(case.train, np.arange(100)))
+    small = replace(case, train=case.train.take(np.arange(100)))
     for seed in range(3):
         config = sample(space, np.random.default_rng(seed))
         validate(config, space)

@@ -23,6 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from windvane.data.task import Task
 from windvane.export.encoder_pipeline import Steps, clip, encoder_steps, linear_classifier
 from windvane.export.realmlp import build_realmlp
+from windvane.models.forest import forest_type
 
 _SINGLE = float(np.finfo(np.float32).max)
 
@@ -98,13 +99,9 @@ def _build_mlp(fold: FoldModel) -> Any:
 
 
 def _build_forest(fold: FoldModel) -> Any:
-    from sklearn import ensemble
-
     n_features = fold.model.n_features
     X, y = _toy(fold, n_features)
-    name = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}[fold.family]
-    kind = getattr(ensemble, name + ("Classifier" if fold.task.is_classification else "Regressor"))
-    forest = kind(1, max_depth=1, random_state=0).fit(X, y)
+    forest = forest_type(fold.family, fold.task)(1, max_depth=1, random_state=0).fit(X, y)
     trees = []
     for part in fold.model.parts:
         for i in range(len(part.sizes)):

@@ -15,8 +15,9 @@ Nothing that it reads is a pickle.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -37,10 +38,6 @@ _PACKAGES = {
     "xgboost": ("xgboost",),
     "sklearn": ("scikit-learn", "skops"),
 }
-INIT = """from .predictor import predict, predict_interval, predict_proba, predict_set
-
-__all__ = ["predict", "predict_interval", "predict_proba", "predict_set"]
-"""
 _MOST_LISTED = 20  # columns in README.txt
 _README = """A model found by windvane {version}, which it does not need any more.
 
@@ -67,18 +64,24 @@ def write_folder(manifest: Mapping[str, Any], predictor: Predictor, path: Path) 
     with write_model(manifest, predictor, path, "folder") as making:
         runtime = Path(str(files("windvane"))) / "runtime"
         shutil.copytree(runtime, making / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
-        (making / "predictor.py").write_text(program_text("predictor_template.py"), encoding="utf-8")
-        (making / "__init__.py").write_text(INIT, encoding="utf-8")
+        functions = ("predict", "predict_interval", "predict_proba", "predict_set")
+        write_program(making, "predictor_template.py", functions)
         write_texts(making, _packages(predictor), _readme(predictor))
 
 
-def program_text(template: str) -> str:
-    """Return the text of a program of this folder, with that of `import_runtime` in place of its import."""
-    folder = Path(str(files("windvane"))) / "export"
-    own, shared = ((folder / name).read_text(encoding="utf-8") for name in (template, "import_runtime.py"))
+def write_program(folder: Path, template: str, functions: Sequence[str]) -> None:
+    """Write ``predictor.py``, and the ``__init__.py`` of a package with these functions of it.
+
+    The program is a file of this package, with the text of `import_runtime` in place of its import.
+    """
+    package = Path(str(files("windvane"))) / "export"
+    own, shared = ((package / name).read_text(encoding="utf-8") for name in (template, "import_runtime.py"))
     before, line, after = own.partition("from windvane.export.import_runtime import HERE, import_runtime\n")
     assert line, f"{template} imports import_runtime otherwise"
-    return before + shared.partition("from __future__ import annotations\n\n")[2].rstrip() + "\n" + after
+    program = before + shared.partition("from __future__ import annotations\n\n")[2].rstrip() + "\n" + after
+    (folder / "predictor.py").write_text(program, encoding="utf-8")
+    init = f"from .predictor import {', '.join(functions)}\n\n__all__ = {json.dumps(functions)}\n"
+    (folder / "__init__.py").write_text(init, encoding="utf-8")
 
 
 def _check_exportable(predictor: Predictor) -> None:

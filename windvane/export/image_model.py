@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from windvane.errors import InputError, WindvaneError, warn_user
-from windvane.export.folder import INIT, program_text, write_texts
+from windvane.export.folder import write_program, write_texts
 from windvane.runtime.serialization import new_folder, write_json
 from windvane.version import VERSION
 
@@ -179,18 +179,16 @@ def _write(
         write_torch(network, image_size, making / "model.pt2")
         settings = {"windvane": VERSION, "classes": list(classes), "image_size": image_size, "crop": crop}
         write_json(making / "model.json", {**settings, "input": "images", "output": "probabilities", **extra})
-        write_program(making)
+        write_image_program(making)
         part = {"center": "the central square", "squeeze": "all, stretched to the square"}[crop]
         readme = _README.format(name=name, version=VERSION, n=len(classes), size=image_size, part=part)
         write_texts(making, _PACKAGES, readme)
     return folder
 
 
-def write_program(folder: Path) -> None:
+def write_image_program(folder: Path) -> None:
     """Write the program that predicts image files, with the part of the runtime that it needs."""
-    package = Path(str(files("windvane")))
-    (folder / "predictor.py").write_text(program_text("image_predictor.py"), encoding="utf-8")
-    (folder / "__init__.py").write_text(INIT, encoding="utf-8")
+    write_program(folder, "image_predictor.py", ("predict", "predict_proba"))
     (folder / "runtime").mkdir()
     for name in _RUNTIME:
-        shutil.copyfile(package / "runtime" / name, folder / "runtime" / name)
+        shutil.copyfile(Path(str(files("windvane"))) / "runtime" / name, folder / "runtime" / name)

@@ -1,4 +1,4 @@
-"""How the program of an exported folder finds the code beside it; `program_text` copies it into each program."""
+"""How the program of an exported folder finds the code beside it; `write_program` copies it into each program."""
 
 from __future__ import annotations
 

@@ -8,15 +8,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from windvane.errors import InputError
+from windvane.errors import check_new_file
 from windvane.models.base import Family
 from windvane.persistence import Predictor
 from windvane.runtime.serialization import replace_file
 from windvane.search.trial import Trial
 
 NAME = "windvane"  # of the study
-_ATTRIBUTES = ("source", "status", "seed", "n_rows", "iteration_fraction", "fold_losses", "best_iterations", "error")
-_SECONDS = ("fit_seconds", "predict_seconds", "cpu_seconds")
+_ATTRIBUTES = (
+    *("source", "status", "seed", "n_rows", "iteration_fraction", "fold_losses", "best_iterations", "error"),
+    *("fit_seconds", "predict_seconds", "cpu_seconds"),
+)
 
 
 def write_study(trials: Sequence[Trial], predictor: Predictor, families: Mapping[str, Family], path: Path) -> Any:
@@ -26,8 +28,7 @@ def write_study(trials: Sequence[Trial], predictor: Predictor, families: Mapping
     """
     import optuna
 
-    if path.suffix != ".db" or path.exists() or not path.parent.is_dir():
-        raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .db, in a folder.")
+    check_new_file(path, ".db")
     metric = predictor.metric
     names = sorted({trial.family for trial in trials})
     begin = datetime.now() - timedelta(seconds=max(trial.ended for trial in trials))
@@ -66,7 +67,7 @@ def _frozen(
     space = {} if family is None else family.search_space(predictor.task)
     params: dict[str, Any] = {"family": trial.family}
     distributions: dict[str, Any] = {"family": CategoricalDistribution(names)}
-    attributes = {name: getattr(trial, name) for name in (*_ATTRIBUTES, *_SECONDS)}
+    attributes = {name: getattr(trial, name) for name in _ATTRIBUTES}
     weights = {member.number: member.weight for member in predictor.ensemble.members}
     attributes |= {"number": trial.number, "ensemble_weight": weights.get(trial.number, 0.0)}
     for name, value in trial.config.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from windvane.data.task import Task
 from windvane.errors import ModelFileError
@@ -32,11 +33,13 @@ class BaseModel:
     """One configuration being trained; a model of windvane.models.base.Model."""
 
     patience: ClassVar[int] = 0  # iterations without improvement that early stopping always allows
-    max_iterations: int = 1
 
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
+    def __init__(
+        self, family: BaseFamily, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext
+    ) -> None:
         self.iterations = self.best_iteration = 0
         self.finished = False
+        self.family, self.max_iterations = family, family.steps[-1]
         self.encoder, self.target_scaler, self.context = encoder, target_scaler, context
         self.early_stopping = EarlyStopping(self.patience)
 
@@ -58,6 +61,10 @@ class BaseModel:
         """Update the progress once the loss of each iteration is in `early_stopping`."""
         self.iterations, self.best_iteration = len(self.early_stopping.losses), self.early_stopping.best
         self.finished = self.early_stopping.should_stop or self.iterations >= self.max_iterations
+
+    def _draw_seeds(self, count: int = 1) -> NDArray[Any]:
+        """Draw seeds, (count,), of what is trained after the iterations so far."""
+        return np.random.SeedSequence([self.context.seed, self.iterations]).generate_state(count)
 
     def output(self, classes: Iterable[int] = ()) -> Output:
         """Describe the predictions; with the classes of the training set where the model may lack some."""
@@ -116,8 +123,8 @@ class BaseModel:
 class FinishedModel(BaseModel):
     """A model that trains no further, from its checkpoint."""
 
-    def __init__(self, folder: Path, fitted: FittedModel, context: TrainingContext) -> None:
-        super().__init__(fitted.encoder, TargetScaler(), context)
+    def __init__(self, family: BaseFamily, folder: Path, fitted: FittedModel, context: TrainingContext) -> None:
+        super().__init__(family, fitted.encoder, TargetScaler(), context)
         self._fitted = fitted
         self._read_progress(folder)
 
@@ -130,14 +137,16 @@ class BaseFamily:
 
     name: str
     kind: ClassVar[str]  # of the fitted models
+    model_type: ClassVar[type[BaseModel]]
     scales_target: ClassVar[bool] = True  # in a regression
     predicts_quantiles: ClassVar[bool] = False  # where a task asks for one in place of the mean
-    steps: ClassVar[tuple[int, ...]] = (1,)  # totals of iterations of the checkpoints
+    takes_sparse: ClassVar[bool] = True  # tables with a sparse part
+    steps: tuple[int, ...] = (1,)  # totals of iterations of the checkpoints
     usual_cost: ClassVar[float] = 50.0  # see `prediction_cost`
 
     def supports(self, task: Task, table: Table) -> bool:
-        """Every table, and every task but quantiles, which few families learn."""
-        return task.quantile is None or self.predicts_quantiles
+        """Whether the family takes such a table, and learns a quantile if the task asks for one."""
+        return (self.takes_sparse or table.sparse is None) and (self.predicts_quantiles or task.quantile is None)
 
     def search_space(self, task: Task) -> dict[str, Param]:
         raise NotImplementedError
@@ -168,18 +177,15 @@ class BaseFamily:
         task = context.task
         config = fill_defaults(config, self.search_space(task))
         if checkpoint is not None and read_json(checkpoint / "training.json").get("finished") is True:
-            return FinishedModel(checkpoint, self.load(checkpoint, context), context)
+            return FinishedModel(self, checkpoint, self.load(checkpoint, context), context)
         settings = self.encoding(config, train.table)
         encoder, features = fit_encoder(settings, train.table, train.target, task, context.encodings)
         scaler = TargetScaler.of(train.target, train.weight, task) if self.scales_target else TargetScaler()
-        model = self._new_model(encoder, scaler, context)
+        model = self.model_type(self, encoder, scaler, context)
         if checkpoint is not None:
             model.resume(checkpoint, self.load(checkpoint, context))
         model.prepare(config, features, balance_class_weights(config, train), validation)
         return model
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> BaseModel:
-        raise NotImplementedError
 
     def load(self, folder: Path, context: TrainingContext) -> FittedModel:
         return open_model(folder, context, self.kind)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+from scipy.special import log_softmax
 
 from windvane.data.task import Task
 from windvane.models.base import DataSplit
@@ -52,4 +53,14 @@ def validation_loss(found: Floats, validation: DataSplit, task: Task, target_sca
         losses = np.maximum(task.quantile * short, (task.quantile - 1) * short)
     else:
         losses = ((found - validation.target) / (target_scaler.scale or 1.0)) ** 2
+    return float(np.average(losses, weights=validation.weight))
+
+
+def score_loss(scores: Floats, validation: DataSplit, task: Task, target_scaler: TargetScaler) -> float:
+    """Return the log loss of a network's scores (n, k), or the squared loss of its only score in units of training."""
+    target = validation.target
+    if task.is_classification:
+        losses = -log_softmax(scores, axis=1)[np.arange(len(target)), target]
+    else:
+        losses = (scores[:, 0] - target_scaler.transform(target)) ** 2
     return float(np.average(losses, weights=validation.weight))

@@ -33,73 +33,11 @@ _MOST_LEAVES = 20_000
 _PULSE = 0.2
 
 
-class Forest(BaseFamily):
-    """Random forest (best splits, bootstrap samples by default) or extra trees (random splits, all rows)."""
-
-    kind = "forest"
-    # The forests of five folds together have more trees than Auto-Sklearn 2.0's 512. Each costs time to grow and, more
-    # than those of any other family, to predict.
-    steps = (8, 16, 32, 64, FOREST_SIZE)
-    scales_target = False
-    usual_cost = 70.0  # of half the trees: the models of several folds share them
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def search_space(self, task: Task) -> dict[str, Param]:
-        """Ranges of Auto-Sklearn 2.0, with ``max_samples`` of TabArena, and how large categories are encoded."""
-        bagged = self.name == "random_forest"
-        criterion = {"criterion": choice(["gini", "entropy"], "gini")} if task.is_classification else {}
-        # Splits look at (features ** exponent) features. For numbers, more than the square root is usual.
-        exponent = 0.5 if task.is_classification else 0.75 if bagged else 1.0
-        return {
-            **criterion,
-            "max_features": real(0.0, 1.0, exponent),
-            "min_samples_split": whole(2, 20, 2),
-            "min_samples_leaf": whole(1, 20, 1, log=True),
-            "bootstrap": choice([True, False], bagged),
-            "max_samples": real(0.5, 1.0, 1.0, when={"bootstrap": (True,)}),
-            "large_categories": choice(["target", "codes"], "target"),
-        }
-
-    def encoding(self, config: Config, table: Table) -> EncoderSettings:
-        """Small categories one-hot, large ones as the configuration wants."""
-        # scikit-learn's trees take missing values in dense features only.
-        impute: Impute = "none" if table.sparse is None else "median"
-        large: Large = "target" if config["large_categories"] == "target" else "codes"
-        return replace(ORDINAL, large=large, impute=impute)
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> ForestModel:
-        return ForestModel(self, encoder, target_scaler, context)
-
-    def create_estimator(self, config: Config, features: Encoded, context: TrainingContext) -> Any:
-        """Make scikit-learn's forest, which trees are added to."""
-        from sklearn import ensemble
-
-        kinds = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}
-        suffix = "Classifier" if context.task.is_classification else "Regressor"
-        n_rows, n_features = features.shape
-        samples = float(config.get("max_samples", 1.0))
-        criterion = {"criterion": config["criterion"]} if context.task.is_classification else {}
-        return getattr(ensemble, kinds[self.name] + suffix)(
-            **criterion,
-            max_features=max(1, round(n_features ** float(config["max_features"]))),
-            min_samples_split=config["min_samples_split"],
-            min_samples_leaf=max(int(config["min_samples_leaf"]), math.ceil(n_rows / _MOST_LEAVES)),
-            bootstrap=config["bootstrap"],
-            max_samples=samples if config["bootstrap"] and samples < 1 else None,
-            warm_start=True,
-            random_state=context.seed,
-            n_jobs=context.threads,
-        )
-
-
 class ForestModel(BaseModel):
-    max_iterations = Forest.steps[-1]
+    family: Forest
 
     def __init__(self, family: Forest, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self._family = family
+        super().__init__(family, encoder, target_scaler, context)
         self.parts: list[TreeArrays] = []  # the trees, in the portions in which they are saved
         self.classes: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self._seconds_per_tree = math.inf
@@ -113,7 +51,7 @@ class ForestModel(BaseModel):
 
     def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
         features = float32(features)
-        self._estimator, self._train = self._family.create_estimator(config, features, self.context), train
+        self._estimator, self._train = self.family.create_estimator(config, features, self.context), train
         self._n_features = features.shape[1]
         self._features = features.tocsc() if isinstance(features, sp.csr_matrix) else features
 
@@ -149,3 +87,66 @@ class ForestModel(BaseModel):
         """Write a checkpoint: the new trees; earlier files are linked where that is possible."""
         super().save(folder)
         self._folder = folder
+
+
+class Forest(BaseFamily):
+    """Random forest (best splits, bootstrap samples by default) or extra trees (random splits, all rows)."""
+
+    kind = "forest"
+    model_type = ForestModel
+    # The forests of five folds together have more trees than Auto-Sklearn 2.0's 512. Each costs time to grow and, more
+    # than those of any other family, to predict.
+    steps = (8, 16, 32, 64, FOREST_SIZE)
+    scales_target = False
+    usual_cost = 70.0  # of half the trees: the models of several folds share them
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Ranges of Auto-Sklearn 2.0, with ``max_samples`` of TabArena, and how large categories are encoded."""
+        bagged = self.name == "random_forest"
+        criterion = {"criterion": choice(["gini", "entropy"], "gini")} if task.is_classification else {}
+        # Splits look at (features ** exponent) features. For numbers, more than the square root is usual.
+        exponent = 0.5 if task.is_classification else 0.75 if bagged else 1.0
+        return {
+            **criterion,
+            "max_features": real(0.0, 1.0, exponent),
+            "min_samples_split": whole(2, 20, 2),
+            "min_samples_leaf": whole(1, 20, 1, log=True),
+            "bootstrap": choice([True, False], bagged),
+            "max_samples": real(0.5, 1.0, 1.0, when={"bootstrap": (True,)}),
+            "large_categories": choice(["target", "codes"], "target"),
+        }
+
+    def encoding(self, config: Config, table: Table) -> EncoderSettings:
+        """Small categories one-hot, large ones as the configuration wants."""
+        # scikit-learn's trees take missing values in dense features only.
+        impute: Impute = "none" if table.sparse is None else "median"
+        large: Large = "target" if config["large_categories"] == "target" else "codes"
+        return replace(ORDINAL, large=large, impute=impute)
+
+    def create_estimator(self, config: Config, features: Encoded, context: TrainingContext) -> Any:
+        """Make scikit-learn's forest, which trees are added to."""
+        n_rows, n_features = features.shape
+        samples = float(config.get("max_samples", 1.0))
+        criterion = {"criterion": config["criterion"]} if context.task.is_classification else {}
+        return forest_type(self.name, context.task)(
+            **criterion,
+            max_features=max(1, round(n_features ** float(config["max_features"]))),
+            min_samples_split=config["min_samples_split"],
+            min_samples_leaf=max(int(config["min_samples_leaf"]), math.ceil(n_rows / _MOST_LEAVES)),
+            bootstrap=config["bootstrap"],
+            max_samples=samples if config["bootstrap"] and samples < 1 else None,
+            warm_start=True,
+            random_state=context.seed,
+            n_jobs=context.threads,
+        )
+
+
+def forest_type(name: str, task: Task) -> Any:
+    """Return scikit-learn's class of a forest."""
+    from sklearn import ensemble
+
+    kind = {"random_forest": "RandomForest", "extra_trees": "ExtraTrees"}[name]
+    return getattr(ensemble, kind + ("Classifier" if task.is_classification else "Regressor"))

@@ -13,36 +13,17 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 
 from windvane.data.task import Task
-from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base import Config, DataSplit, Param
 from windvane.models.base_model import BaseFamily, BaseModel
 from windvane.models.encoding import class_weight_space, preprocessing_space
 from windvane.models.search_space import real
-from windvane.models.targets.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoded, Encoder
+from windvane.runtime.columns.encoder import Encoded
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.linear import FittedLinear
 
 # Steps of the optimiser between looks at the clock.
 _PORTIONS = (16, 32, 64, 128, 256, 512)
-
-
-class Linear(BaseFamily):
-    """Linear models; they have one iteration."""
-
-    name = kind = "linear"
-    usual_cost = 3.0
-
-    def search_space(self, task: Task) -> dict[str, Param]:
-        """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""
-        if task.is_classification:
-            penalty = {"C": real(1e-4, 1e3, 1.0, log=True)}
-        else:
-            penalty = {"alpha": real(1e-3, 1e5, 1.0, log=True)}
-        return {**penalty, **preprocessing_space("standard"), **class_weight_space(task)}
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LinearModel:
-        return LinearModel(encoder, target_scaler, context)
 
 
 class LinearModel(BaseModel):
@@ -66,45 +47,49 @@ class LinearModel(BaseModel):
         """Train fully; stopped by the clock, it keeps the coefficients reached."""
         if self.finished or time.monotonic() >= deadline:
             return
+        estimator, train = self._estimator, self._train
         self.finished = True
         if not self.context.task.is_classification:
-            self._solve()
-        elif len(np.unique(self._train.target)) > 1:
-            self.finished = self._fit_logistic(deadline)
-        else:  # one class, which gets the probability 1
-            self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
-            self.classes = np.unique(self._train.target).astype(np.intp)
+            with warnings.catch_warnings():
+                # Numbers that are not scaled may differ by many orders of magnitude.
+                warnings.simplefilter("ignore", LinAlgWarning)
+                estimator.fit(self._features, self.target_scaler.transform(train.target), train.weight)
+        elif (train.target == train.target[0]).all():  # one class, which gets the probability 1
+            estimator.coef_, estimator.intercept_ = np.zeros((1, self._features.shape[1])), np.zeros(1)
+            estimator.classes_ = train.target[:1]
+        else:
+            if self.iterations:  # a deadline stopped the training of the checkpoint
+                estimator.coef_, estimator.intercept_ = self.coefficients, self.intercept
+                estimator.classes_ = self.classes
+            self.finished = fit_until_deadline(estimator, self._features, train, _PORTIONS, deadline)
+        self.coefficients, self.intercept = np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_)
+        self.classes = np.asarray(getattr(estimator, "classes_", []), dtype=np.intp)
         self.iterations = self.best_iteration = 1
-
-    def _fit_logistic(self, deadline: float) -> bool:
-        """Fit, and return whether the clock left the time for it."""
-        if self.iterations:  # a deadline stopped the training of the checkpoint
-            self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
-            self._estimator.classes_ = self.classes
-        in_time = fit_until_deadline(self._estimator, self._features, self._train, _PORTIONS, deadline)
-        self._take_over()
-        return in_time
-
-    def _solve(self) -> None:
-        with warnings.catch_warnings():
-            # Numbers that are not scaled may differ by many orders of magnitude.
-            warnings.simplefilter("ignore", LinAlgWarning)
-            self._estimator.fit(self._features, self.target_scaler.transform(self._train.target), self._train.weight)
-        self._take_over()
-
-    def _take_over(self) -> None:
-        self.coefficients = np.atleast_2d(self._estimator.coef_)
-        self.intercept = np.atleast_1d(self._estimator.intercept_)
-        self.classes = np.asarray(getattr(self._estimator, "classes_", []), dtype=np.intp)
 
     def fitted(self) -> FittedModel:
         return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
 
 
+class Linear(BaseFamily):
+    """Linear models; they have one iteration."""
+
+    name = kind = "linear"
+    model_type = LinearModel
+    usual_cost = 3.0
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Penalty and encoding; the range of C is TabArena's, wider at the strong end."""
+        if task.is_classification:
+            penalty = {"C": real(1e-4, 1e3, 1.0, log=True)}
+        else:
+            penalty = {"alpha": real(1e-3, 1e5, 1.0, log=True)}
+        return {**penalty, **preprocessing_space("standard"), **class_weight_space(task)}
+
+
 def fit_until_deadline(
     estimator: Any, features: Any, train: DataSplit, portions: Sequence[int], deadline: float
 ) -> bool:
-    """Fit, portion by portion, each going on from the coefficients before; return whether the time was enough.
+    """Fit portion by portion, each from the coefficients of the one before; return whether the time was enough.
 
     The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
     stops and starts again.

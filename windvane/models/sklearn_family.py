@@ -35,161 +35,16 @@ Space = Mapping[str, Param] | Callable[[Task], Mapping[str, Param]]
 Parameters = Callable[[Config, Any, NDArray[Any]], Mapping[str, Any]]
 
 
-class SklearnFamily(BaseFamily):
-    """A family of models made of a scikit-learn classifier, a regressor, or one of each.
-
-    The family takes care of what surrounds the estimator: encoding, scaling the target of a regression, classes that
-    a fold lacks, weights (an estimator that takes none learns from rows repeated by their weight), random seeds,
-    threads, early stopping, and probabilities by `sklearn.calibration.CalibratedClassifierCV` where a classifier has
-    no ``predict_proba``. An estimator that is trained in one long ``fit`` cannot stop at a deadline by itself.
-
-    Parameters
-    ----------
-    name
-        Its key in leaderboards and saved models, lower case.
-    classifier, regressor
-        An unfitted estimator, or a function without arguments that makes one. None where the family does not
-        support such tasks.
-    search_space
-        The hyperparameters, or a function that makes them for a task. They are parameters of the estimator, as
-        ``set_params`` takes them, unless `parameters` translates them.
-    parameters
-        A function of a configuration, the encoded training rows and their target that returns the parameters of the
-        estimator. It may depend on the size of the data.
-    encoding
-        How tables are encoded. With None that belongs to the search: scaling, imputation, rare categories, and
-        balanced classes.
-    iterations
-        None for one ``fit``; "partial_fit" where each call of that method is one iteration; or the parameter that
-        counts the iterations of an estimator with ``warm_start``, such as "max_iter" or "n_estimators". A classifier
-        needs ``predict_proba`` for the latter two.
-    max_iterations
-        Of the fully trained model.
-    min_class_size
-        Classes with fewer training rows are left out of the training and get the probability 0.
-    supports
-        A function of task and table that tells whether the data are small enough; None for all.
-    trusted
-        Full names of further types that a saved model may hold. scikit-learn's own estimators are trusted, and so are
-        the types of the estimators given.
-
-    Examples
-    --------
-    >>> from optuna.distributions import FloatDistribution
-    >>> from sklearn.naive_bayes import GaussianNB
-    >>> from windvane import AutoClassifier, SklearnFamily
-    >>> from windvane.models.base import Param
-    >>> smoothing = Param(FloatDistribution(1e-9, 1.0, log=True), 1e-9)
-    >>> bayes = SklearnFamily("bayes", classifier=GaussianNB(), search_space={"var_smoothing": smoothing})
-    >>> model = AutoClassifier(families=[bayes, "lightgbm"])
-    """
-
-    kind = "sklearn"
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        classifier: Estimator | Callable[[], Estimator] | None = None,
-        regressor: Estimator | Callable[[], Estimator] | None = None,
-        search_space: Space | None = None,
-        parameters: Parameters | None = None,
-        encoding: EncoderSettings | None = None,
-        iterations: str | None = None,
-        max_iterations: int = 512,
-        min_class_size: int = 1,
-        supports: Callable[[Task, Table], bool] | None = None,
-        trusted: Sequence[str] = (),
-    ) -> None:
-        if classifier is None and regressor is None:
-            raise InputError(f"SklearnFamily({name!r}) has neither a classifier nor a regressor. Allowed: one or both.")
-        self.name, self._classifier, self._regressor = name, classifier, regressor
-        self._search_space, self._parameters, self._encoding = search_space or {}, parameters, encoding
-        self.iterations, self.max_iterations, self.min_class_size = iterations, max_iterations, min_class_size
-        self._supports, self._trusted = supports, trusted
-
-    @classmethod
-    def wrap(cls, estimator: Estimator) -> SklearnFamily:
-        """Make a family of an unfitted estimator, named after its class: ``GaussianNB()`` is "gaussian_nb"."""
-        from sklearn.base import is_classifier, is_regressor
-
-        last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(last).__name__).lower()
-        if is_classifier(estimator):
-            return cls(name, classifier=estimator)
-        if is_regressor(estimator):
-            return cls(name, regressor=estimator)
-        raise InputError(f"families holds {estimator!r}, which is neither a classifier nor a regressor.")
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Whether there is an estimator for the task that takes such a table."""
-        if (self._classifier if task.is_classification else self._regressor) is None:
-            return False
-        if task.quantile is not None and "quantile" not in self.create_estimator(task).get_params():
-            return False
-        if table.sparse is not None and not takes_sparse(self.create_estimator(task)):
-            return False
-        return self._supports is None or self._supports(task, table)
-
-    def own_search_space(self, task: Task) -> dict[str, Param]:
-        """The hyperparameters given, those of the estimator."""
-        return dict(self._search_space(task) if callable(self._search_space) else self._search_space)
-
-    def search_space(self, task: Task) -> dict[str, Param]:
-        """The hyperparameters given, and those of encoding where they belong to the search."""
-        own = self.own_search_space(task)
-        if self._encoding is None:
-            own |= {**preprocessing_space("standard"), **class_weight_space(task)}
-        return own
-
-    def checkpoint_iterations(self, config: Config, task: Task) -> tuple[int, ...]:
-        """One, or 8, 16, 32 ... up to the largest number of iterations."""
-        if self.iterations is None:
-            return (1,)
-        totals = [self.max_iterations]
-        while totals[0] >= 2 * _FIRST_CHECKPOINT:
-            totals.insert(0, totals[0] // 2)
-        return tuple(totals)
-
-    def encoding(self, config: Config, table: Table) -> EncoderSettings:
-        """As given, else as the configuration wants."""
-        return self._encoding or encoder_settings(config)
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> SklearnModel:
-        return SklearnModel(self, encoder, target_scaler, context)
-
-    def load(self, folder: Path, context: TrainingContext) -> FittedModel:
-        """Open a checkpoint for prediction."""
-        return open_model(folder, context, self.kind, self.trusted_types(context.task))
-
-    def create_estimator(self, task: Task) -> Estimator:
-        """Make a new, unfitted estimator for a task; of a quantile by its parameters ``quantile`` and ``loss``."""
-        from sklearn.base import clone
-
-        given = self._classifier if task.is_classification else self._regressor
-        made = clone(given) if hasattr(given, "get_params") and not isinstance(given, type) else given()  # type: ignore[misc]
-        if task.quantile is not None:
-            wanted = {"quantile": task.quantile, "loss": "quantile"}
-            made.set_params(**{name: value for name, value in wanted.items() if name in made.get_params()})
-        return made
-
-    def trusted_types(self, task: Task) -> list[str]:
-        """Return the names of the types that a file may hold beside those that are always trusted."""
-        estimator = self.create_estimator(task)
-        parts = [estimator, *estimator.get_params(deep=True).values()]
-        types = {type(part) for part in parts if hasattr(part, "get_params")}
-        return sorted({*self._trusted, *(f"{one.__module__}.{one.__qualname__}" for one in types)})
-
-
 class SklearnModel(BaseModel):
+    family: SklearnFamily
+
     def __init__(
         self, family: SklearnFamily, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext
     ) -> None:
-        super().__init__(encoder, target_scaler, context)
+        super().__init__(family, encoder, target_scaler, context)
         self.best_loss = np.inf
         self.estimator: Estimator = None  # what predicts: as it was after the best iteration
         self._current: Estimator = None  # what is trained further
-        self.family, self.max_iterations = family, family.max_iterations
         self._trusted = family.trusted_types(context.task)
         self._seconds = 0.0  # of an iteration of the last warm start
 
@@ -267,9 +122,8 @@ class SklearnModel(BaseModel):
             self.estimator, self.best_iteration = self._current, self.iterations
 
     def _one_pass(self) -> None:
-        seeds = np.random.SeedSequence([self.context.seed, self.iterations])
         if "random_state" in self._current.get_params(deep=False):
-            self._current.set_params(random_state=int(seeds.generate_state(1)[0]))
+            self._current.set_params(random_state=int(self._draw_seeds()[0]))
         first = self.context.task.is_classification and not hasattr(self._current, "classes_")
         try:
             self._call("partial_fit", {"classes": np.unique(self._target)} if first else {})
@@ -296,7 +150,7 @@ class SklearnModel(BaseModel):
         self._call("fit", {})
         self._seconds = max((time.monotonic() - begin) / (total - self.iterations), 1e-9)
         self.iterations = total
-        if total in (next_evaluation, self.family.max_iterations):
+        if total in (next_evaluation, self.max_iterations):
             self._evaluate()
 
     def _call(self, method: str, more: dict[str, Any]) -> None:
@@ -314,7 +168,7 @@ class SklearnModel(BaseModel):
             self.best_loss, self.best_iteration = loss, self.iterations
             self.estimator = deepcopy(self._current)
         should_stop = is_out_of_patience(self.iterations, self.best_iteration, _PATIENCE)
-        self.finished = should_stop or self.iterations >= self.family.max_iterations
+        self.finished = should_stop or self.iterations >= self.max_iterations
 
     def fitted(self) -> FittedModel:
         return self._fitted(self.estimator)
@@ -338,6 +192,145 @@ class SklearnModel(BaseModel):
             write_estimator(folder / "training.skops", self._current, self._trusted, self.family.name)
             sha256 = digest(folder / "training.skops")
         return {"best_loss": self.best_loss, "sha256": sha256}
+
+
+class SklearnFamily(BaseFamily):
+    """A family of models made of a scikit-learn classifier, a regressor, or one of each.
+
+    The family takes care of what surrounds the estimator: encoding, scaling the target of a regression, classes that
+    a fold lacks, weights (an estimator that takes none learns from rows repeated by their weight), random seeds,
+    threads, early stopping, and probabilities by `sklearn.calibration.CalibratedClassifierCV` where a classifier has
+    no ``predict_proba``. An estimator that is trained in one long ``fit`` cannot stop at a deadline by itself.
+
+    Parameters
+    ----------
+    name
+        Its key in leaderboards and saved models, lower case.
+    classifier, regressor
+        An unfitted estimator, or a function without arguments that makes one. None where the family does not
+        support such tasks.
+    search_space
+        The hyperparameters, or a function that makes them for a task. They are parameters of the estimator, as
+        ``set_params`` takes them, unless `parameters` translates them.
+    parameters
+        A function of a configuration, the encoded training rows and their target that returns the parameters of the
+        estimator. It may depend on the size of the data.
+    encoding
+        How tables are encoded. With None that belongs to the search: scaling, imputation, rare categories, and
+        balanced classes.
+    iterations
+        None for one ``fit``; "partial_fit" where each call of that method is one iteration; or the parameter that
+        counts the iterations of an estimator with ``warm_start``, such as "max_iter" or "n_estimators". A classifier
+        needs ``predict_proba`` for the latter two.
+    max_iterations
+        Of the fully trained model.
+    min_class_size
+        Classes with fewer training rows are left out of the training and get the probability 0.
+    supports
+        A function of task and table that tells whether the data are small enough; None for all.
+    trusted
+        Full names of further types that a saved model may hold. scikit-learn's own estimators are trusted, and so are
+        the types of the estimators given.
+
+    Examples
+    --------
+    >>> from optuna.distributions import FloatDistribution
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from windvane import AutoClassifier, SklearnFamily
+    >>> from windvane.models.base import Param
+    >>> smoothing = Param(FloatDistribution(1e-9, 1.0, log=True), 1e-9)
+    >>> bayes = SklearnFamily("bayes", classifier=GaussianNB(), search_space={"var_smoothing": smoothing})
+    >>> model = AutoClassifier(families=[bayes, "lightgbm"])
+    """
+
+    kind = "sklearn"
+    model_type = SklearnModel
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        classifier: Estimator | Callable[[], Estimator] | None = None,
+        regressor: Estimator | Callable[[], Estimator] | None = None,
+        search_space: Space | None = None,
+        parameters: Parameters | None = None,
+        encoding: EncoderSettings | None = None,
+        iterations: str | None = None,
+        max_iterations: int = 512,
+        min_class_size: int = 1,
+        supports: Callable[[Task, Table], bool] | None = None,
+        trusted: Sequence[str] = (),
+    ) -> None:
+        if classifier is None and regressor is None:
+            raise InputError(f"SklearnFamily({name!r}) has neither a classifier nor a regressor. Allowed: one or both.")
+        self.name, self._classifier, self._regressor = name, classifier, regressor
+        self._search_space, self._parameters, self._encoding = search_space or {}, parameters, encoding
+        self.iterations, self.max_iterations, self.min_class_size = iterations, max_iterations, min_class_size
+        self._supports, self._trusted = supports, trusted
+        if iterations is not None:  # checkpoints after 8, 16, 32 ... up to all of them
+            self.steps = (max_iterations,)
+            while self.steps[0] >= 2 * _FIRST_CHECKPOINT:
+                self.steps = (self.steps[0] // 2, *self.steps)
+
+    @classmethod
+    def wrap(cls, estimator: Estimator) -> SklearnFamily:
+        """Make a family of an unfitted estimator, named after its class: ``GaussianNB()`` is "gaussian_nb"."""
+        from sklearn.base import is_classifier, is_regressor
+
+        last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(last).__name__).lower()
+        if is_classifier(estimator):
+            return cls(name, classifier=estimator)
+        if is_regressor(estimator):
+            return cls(name, regressor=estimator)
+        raise InputError(f"families holds {estimator!r}, which is neither a classifier nor a regressor.")
+
+    def supports(self, task: Task, table: Table) -> bool:
+        """Whether there is an estimator for the task that takes such a table."""
+        if (self._classifier if task.is_classification else self._regressor) is None:
+            return False
+        if task.quantile is not None and "quantile" not in self.create_estimator(task).get_params():
+            return False
+        if table.sparse is not None and not takes_sparse(self.create_estimator(task)):
+            return False
+        return self._supports is None or self._supports(task, table)
+
+    def own_search_space(self, task: Task) -> dict[str, Param]:
+        """The hyperparameters given, those of the estimator."""
+        return dict(self._search_space(task) if callable(self._search_space) else self._search_space)
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """The hyperparameters given, and those of encoding where they belong to the search."""
+        own = self.own_search_space(task)
+        if self._encoding is None:
+            own |= {**preprocessing_space("standard"), **class_weight_space(task)}
+        return own
+
+    def encoding(self, config: Config, table: Table) -> EncoderSettings:
+        """As given, else as the configuration wants."""
+        return self._encoding or encoder_settings(config)
+
+    def load(self, folder: Path, context: TrainingContext) -> FittedModel:
+        """Open a checkpoint for prediction."""
+        return open_model(folder, context, self.kind, self.trusted_types(context.task))
+
+    def create_estimator(self, task: Task) -> Estimator:
+        """Make a new, unfitted estimator for a task; of a quantile by its parameters ``quantile`` and ``loss``."""
+        from sklearn.base import clone
+
+        given = self._classifier if task.is_classification else self._regressor
+        made = clone(given) if hasattr(given, "get_params") and not isinstance(given, type) else given()  # type: ignore[misc]
+        if task.quantile is not None:
+            wanted = {"quantile": task.quantile, "loss": "quantile"}
+            made.set_params(**{name: value for name, value in wanted.items() if name in made.get_params()})
+        return made
+
+    def trusted_types(self, task: Task) -> list[str]:
+        """Return the names of the types that a file may hold beside those that are always trusted."""
+        estimator = self.create_estimator(task)
+        parts = [estimator, *estimator.get_params(deep=True).values()]
+        types = {type(part) for part in parts if hasattr(part, "get_params")}
+        return sorted({*self._trusted, *(f"{one.__module__}.{one.__qualname__}" for one in types)})
 
 
 def repeat_by_weight(rows: NDArray[np.intp], weight: Floats) -> NDArray[np.intp]:

@@ -263,6 +263,6 @@ def as_frame(X: Any) -> Frame:
         return sp.csr_matrix(matrix, dtype=np.float64)
     X = pd.DataFrame([X]) if is_one_row(X) else X
     frame = with_text_names(X) if isinstance(X, pd.DataFrame) else of_array(X)
-    if frame.ndim != 2 or frame.shape[1] == 0:
+    if frame.shape[1] == 0:
         raise InputError(f"X has the shape {frame.shape}. Allowed: rows with at least one column.")
     return frame

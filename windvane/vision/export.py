@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from windvane.errors import InputError, WindvaneError
+from windvane.errors import WindvaneError, check_new_file
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import TrainedModel
 
@@ -55,7 +55,7 @@ def export_onnx(model: TrainedModel, path: str | Path) -> Path:
 
 def write_onnx(network: nn.Module, size: int, path: str | Path) -> Path:
     """Write a network of uint8 images (n, 3, size, size) as an ONNX file that computes the same."""
-    file = _new_file(path, ".onnx")
+    file = check_new_file(path, ".onnx")
     with _quiet():
         torch.onnx.export(
             network,
@@ -97,7 +97,7 @@ def export_torch(model: TrainedModel, path: str | Path) -> Path:
 
 def write_torch(network: nn.Module, size: int, path: str | Path) -> Path:
     """Write a network of uint8 images (n, 3, size, size) as a torch.export program that computes the same."""
-    file = _new_file(path, ".pt2")
+    file = check_new_file(path, ".pt2")
     with _quiet():
         program = torch.export.export(
             network, (_random_images(size, _CHECKED[0]),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
@@ -139,13 +139,6 @@ class Normalize(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return normalized float pixels (n, 3, s, s)."""
         return (pixels - self.mean) / self.std
-
-
-def _new_file(path: str | Path, suffix: str) -> Path:
-    file = Path(path)
-    if file.suffix != suffix or file.exists() or not file.parent.is_dir():
-        raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in {suffix}, in a folder.")
-    return file
 
 
 def _random_images(size: int, n: int) -> Tensor:

@@ -36,9 +36,7 @@ def test_embeddings_find_what_is_periodic() -> None:
     part = DataSplit(Table(numbers, 2), np.sin(6 * numbers[:, 0]) + numbers[:, 1])
     case = make_case("regression", n=2000)
     rows = np.arange(2000) % 4
-    train, validation, test = (
-        DataSplit(part.table.take(r), part.target[r]) for r in map(np.flatnonzero, (rows > 1, rows == 1, rows == 0))
-    )
+    train, validation, test = (part.take(r) for r in map(np.flatnonzero, (rows > 1, rows == 1, rows == 0)))
     case = replace(case, train=train, validation=validation, test=test)
     losses = []
     for embedding in ("periodic", "none"):

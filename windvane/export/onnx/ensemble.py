@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from windvane.errors import InputError, WindvaneError
+from windvane.errors import InputError, WindvaneError, check_new_file
 from windvane.evaluation.columns.importance import encoded_columns
 from windvane.export.onnx.columns import GraphColumns, add_inputs, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, Graph
@@ -56,9 +56,7 @@ def export_onnx(predictor: Predictor, select_again: SelectAgain, path: str | Pat
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise InputError(f"to_onnx needs {' and '.join(missing)}: pip install 'windvane[onnx]'.")
-    file = Path(path)
-    if file.suffix != ".onnx" or file.exists() or not file.parent.is_dir():
-        raise InputError(f"path={str(path)!r} is not usable. Allowed: a new file, ending in .onnx, in a folder.")
+    file = check_new_file(path, ".onnx")
     predictor = choose_members(predictor, select_again, _FORMAT)
     content = _build(predictor).SerializeToString()
     _compare(content, predictor, [_random_rows(predictor.schema), *([] if rows is None else [rows])])

@@ -43,14 +43,15 @@ def _number(graph: Graph, output: Output, found: str) -> str:
     return graph.add("Add", graph.add("Mul", found, output.scale), output.mean)
 
 
-def _from_scores(graph: Graph, output: Output, scores: str) -> str:
+def _linear(graph: Graph, model: Any, x: str) -> str:
     """Turn linear scores into predictions, as `Output.from_scores` does."""
+    output, scores = model.output, graph.affine(x, model.coefficients.T, model.intercept)
     if not output.n_classes:
         return _number(graph, output, scores)
     if len(output.classes) == 1:
         certain = graph.add("Add", graph.add("Mul", graph.columns(scores, [0]), 0.0), 1.0)
         return _probabilities(graph, output, certain)
-    return _probabilities(graph, output, _of_logits(graph, scores, 1 if len(output.classes) == 2 else 2))
+    return _probabilities(graph, output, _of_logits(graph, scores, len(model.intercept)))
 
 
 def _of_logits(graph: Graph, scores: str, n_columns: int) -> str:
@@ -59,10 +60,6 @@ def _of_logits(graph: Graph, scores: str, n_columns: int) -> str:
         return graph.softmax(scores)
     sides = [graph.add("Sigmoid", graph.add("Neg", scores)), graph.add("Sigmoid", scores)]
     return graph.concat(sides)
-
-
-def _linear(graph: Graph, model: Any, x: str) -> str:
-    return _from_scores(graph, model.output, graph.affine(x, model.coefficients.T, model.intercept))
 
 
 def _lightgbm(graph: Graph, model: Any, x: str) -> str:

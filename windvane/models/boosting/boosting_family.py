@@ -62,16 +62,13 @@ class SegmentedModel(BoostingModel):
         if self.best_iteration == self.iterations:
             return {"sha256": None}
         path = folder / self.training_file
-        self._write_booster(path)
+        self.booster.save_model(path)
         return {"sha256": digest(path)}
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         self.booster = fitted.booster
         if state["sha256"] is not None:
             self.booster = self.fitted_type.read_booster(folder / self.training_file, state["sha256"])
-
-    def _write_booster(self, path: Path) -> None:
-        raise NotImplementedError
 
 
 def objective_space(task: Task) -> dict[str, Param]:

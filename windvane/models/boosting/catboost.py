@@ -11,16 +11,15 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
 from windvane.models.boosting.boosting_family import WIDE, BoostingFamily, BoostingModel
-from windvane.models.early_stopping import EarlyStopping
 from windvane.models.search_space import choice, real, whole
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.encoder import Encoded, Encoder
-from windvane.runtime.columns.table import Table
 from windvane.runtime.models.boosters import CatBoostColumns, FittedCatBoost
 from windvane.runtime.serialization import check_digest, delete_with, digest, temporary_folder
 
@@ -28,15 +27,66 @@ _MOST_COLUMNS = 500
 _LOSSES = {"binary": "Logloss", "multiclass": "MultiClass", "regression": "RMSE"}
 
 
+class CatBoostModel(BoostingModel):
+    fitted_type = FittedCatBoost
+    patience = 50  # as for LightGBM
+
+    def __init__(
+        self, family: BoostingFamily, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext
+    ) -> None:
+        super().__init__(family, encoder, target_scaler, context)
+        self._columns = CatBoostColumns(encoder)
+        folder = temporary_folder("windvane-catboost-")
+        delete_with(self, folder)
+        self._snapshot = folder / "snapshot"
+
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        from catboost import Pool
+
+        self._parameters = _parameters(config, self.context) | {
+            "train_dir": str(self._snapshot.parent),
+            "snapshot_file": str(self._snapshot),
+        }
+        if self.context.task.kind == "binary" and (train.target == train.target[0]).all():
+            self._parameters["class_names"] = [0, 1]  # else it would not know the other class
+        known = self.encoder.transform(validation.table)
+        self._train = Pool(self._columns(features), self.target_scaler.transform(train.target), weight=train.weight)
+        self._valid = Pool(
+            self._columns(known), self.target_scaler.transform(validation.target), weight=validation.weight
+        )
+
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        """Raise the number of trees; a callback looks at patience and the clock after each."""
+        from catboost import CatBoost
+
+        def has_time(info: Any) -> bool:
+            self.early_stopping.update(info.metrics["validation"][self._parameters["loss_function"]][-1])
+            return not self.early_stopping.should_stop and time.monotonic() < deadline
+
+        callback = SimpleNamespace(after_iteration=has_time)
+        self.booster = CatBoost({**self._parameters, "iterations": goal})
+        self.booster.fit(self._train, eval_set=self._valid, callbacks=[callback])
+        self._after_evaluation()
+
+    def _save_training(self, folder: Path) -> Mapping[str, Any]:
+        """Copy CatBoost's own snapshot, from which it resumes."""
+        shutil.copyfile(self._snapshot, folder / "training.snapshot")
+        return {"sha256": digest(folder / "training.snapshot")}
+
+    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
+        self.booster = fitted.booster
+        if self.iterations:
+            check_digest(folder / "training.snapshot", state["sha256"])
+            shutil.copyfile(folder / "training.snapshot", self._snapshot)
+
+
 class CatBoost(BoostingFamily):
     """Symmetric boosted trees; categories by ordered target statistics, missing values native."""
 
     name = kind = "catboost"
+    model_type = CatBoostModel
     steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Everything but sparse parts: CatBoost takes no categories beside them."""
-        return table.sparse is None
+    takes_sparse = False  # CatBoost takes no categories beside a sparse part
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges of TabArena; the default is the one tuned in "Better by default", arXiv 2407.04491, table CatBoost-TD.
@@ -62,72 +112,6 @@ class CatBoost(BoostingFamily):
         """Symmetric trees of all classes at once, many rows at a time; and the names of the categories."""
         return 5.0 + 0.5 * task.n_columns + (0.02 + 0.003 * task.n_outputs) * iterations
 
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> CatBoostModel:
-        return CatBoostModel(encoder, target_scaler, context)
-
-
-class CatBoostModel(BoostingModel):
-    fitted_type = FittedCatBoost
-    patience = 50  # as for LightGBM
-    max_iterations = CatBoost.steps[-1]
-
-    def __init__(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> None:
-        super().__init__(encoder, target_scaler, context)
-        self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
-        folder = temporary_folder("windvane-catboost-")
-        delete_with(self, folder)
-        self._snapshot = folder / "snapshot"
-
-    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        from catboost import Pool
-
-        self._parameters = _parameters(config, self.context) | {
-            "train_dir": str(self._snapshot.parent),
-            "snapshot_file": str(self._snapshot),
-        }
-        if self.context.task.kind == "binary" and (train.target == train.target[0]).all():
-            self._parameters["class_names"] = [0, 1]  # else it would not know the other class
-        known = self.encoder.transform(validation.table)
-        self._train = Pool(self._columns(features), self.target_scaler.transform(train.target), weight=train.weight)
-        self._valid = Pool(
-            self._columns(known), self.target_scaler.transform(validation.target), weight=validation.weight
-        )
-
-    def _train_iterations(self, goal: int, deadline: float) -> None:
-        """Raise the number of trees; a callback looks at patience and the clock after each."""
-        from catboost import CatBoost
-
-        watch = _Watch(self.early_stopping, _loss(self.context.task), deadline)
-        self.booster = CatBoost({**self._parameters, "iterations": goal})
-        self.booster.fit(self._train, eval_set=self._valid, callbacks=[watch])
-        self._after_evaluation()
-
-    def _save_training(self, folder: Path) -> Mapping[str, Any]:
-        """Copy CatBoost's own snapshot, from which it resumes."""
-        shutil.copyfile(self._snapshot, folder / "training.snapshot")
-        return {"sha256": digest(folder / "training.snapshot")}
-
-    def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
-        self.booster = fitted.booster
-        if self.iterations:
-            check_digest(folder / "training.snapshot", state["sha256"])
-            shutil.copyfile(folder / "training.snapshot", self._snapshot)
-
-
-class _Watch:
-    """CatBoost's callback: note the validation loss, stop at the end of patience or time."""
-
-    def __init__(self, early_stopping: EarlyStopping, loss: str, deadline: float) -> None:
-        self._early_stopping, self._loss, self._deadline = early_stopping, loss, deadline
-
-    def after_iteration(self, info: Any) -> bool:
-        self._early_stopping.update(info.metrics["validation"][self._loss][-1])
-        return not self._early_stopping.should_stop and time.monotonic() < self._deadline
-
-
-def _loss(task: Task) -> str:
-    return _LOSSES[task.kind] if task.quantile is None else f"Quantile:alpha={task.quantile}"
-
 
 def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
     """Make the parameters, all that depend on the number of iterations by default being explicit."""
@@ -137,7 +121,7 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
         # So many columns at most for each split; AutoGluon has a similar rule, 1000, for many classes.
         "rsm": min(float(config["rsm"]), _MOST_COLUMNS / task.n_columns),
         "border_count": 64 if task.n_columns > WIDE else 254,
-        "loss_function": _loss(task),
+        "loss_function": _LOSSES[task.kind] if task.quantile is None else f"Quantile:alpha={task.quantile}",
         **({"classes_count": task.n_classes} if task.kind == "multiclass" else {}),
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",

@@ -9,10 +9,7 @@ streams, which no file holds, again.) The price is one more pass of the training
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
@@ -25,15 +22,69 @@ from windvane.models.boosting.boosting_family import (
     with_log_link,
 )
 from windvane.models.search_space import choice, fill_defaults, real, whole
-from windvane.models.targets.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoded, Encoder
+from windvane.runtime.columns.encoder import Encoded
 from windvane.runtime.models.boosters import FittedLightGBM
+
+_SEEDS = ("bagging_seed", "feature_fraction_seed", "extra_seed", "objective_seed")
+
+
+class LightGBMModel(SegmentedModel):
+    fitted_type = FittedLightGBM
+    training_file = "training.txt"
+    # AutoGluon allows 300 rounds on up to 10,000 rows, within hours. On the log loss and on squared errors, which are
+    # watched here, little patience loses little ("Better by default", arXiv 2407.04491: "robust to low patience", for
+    # regression 10 to 20 rounds are near best), and a short budget has better uses for the rounds.
+    patience = 50
+
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        import lightgbm as lgb
+
+        p, c = self.encoder.n_numbers, len(train.table.cardinalities)
+        config, self.target_scaler = with_log_link(config, self.target_scaler)
+        self._parameters = _parameters(config, train, self.context)
+        # The raw features stay: the trees of earlier segments are run over them where a segment begins.
+        self._train = lgb.Dataset(
+            features,
+            self.target_scaler.transform(train.target),
+            weight=train.weight,
+            categorical_feature=list(range(p, p + c)),
+            params=self._parameters,
+            free_raw_data=False,
+        ).construct()
+        self._valid = self._train.create_valid(
+            self.encoder.transform(validation.table),
+            self.target_scaler.transform(validation.target),
+            weight=validation.weight,
+        )
+
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        import lightgbm as lgb
+
+        if self._live and self.iterations not in self.family.steps:
+            self.booster.update()
+        else:  # a segment begins
+            seeds = self._draw_seeds(len(_SEEDS)) >> 1  # LightGBM's integers are signed
+            self.booster = lgb.train(
+                self._parameters | dict(zip(_SEEDS, seeds.tolist(), strict=True)),
+                self._train,
+                num_boost_round=1,
+                valid_sets=[self._valid],
+                init_model=self.booster,
+                keep_training_booster=True,
+            )
+            self._live = True
+        if self.booster.current_iteration() == self.iterations:
+            self.finished = True  # no split is left, and LightGBM dropped the tree
+            return
+        self.early_stopping.update(self.booster.eval_valid()[0][2])
+        self._after_evaluation()
 
 
 class LightGBM(BoostingFamily):
     """Leaf-wise boosted trees; categories and missing values are native."""
 
     name = kind = "lightgbm"
+    model_type = LightGBMModel
     steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
     def search_space(self, task: Task) -> dict[str, Param]:
@@ -60,64 +111,6 @@ class LightGBM(BoostingFamily):
         """Trees of so many leaves are about as deep as balanced ones."""
         leaves = int(fill_defaults(config, self.search_space(task))["num_leaves"])
         return descent_cost(iterations, math.log2(leaves), task)
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> LightGBMModel:
-        return LightGBMModel(encoder, target_scaler, context)
-
-
-class LightGBMModel(SegmentedModel):
-    fitted_type = FittedLightGBM
-    training_file = "training.txt"
-    # AutoGluon allows 300 rounds on up to 10,000 rows, within hours. On the log loss and on squared errors, which are
-    # watched here, little patience loses little ("Better by default", arXiv 2407.04491: "robust to low patience", for
-    # regression 10 to 20 rounds are near best), and a short budget has better uses for the rounds.
-    patience = 50
-    max_iterations = LightGBM.steps[-1]
-
-    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        import lightgbm as lgb
-
-        p, c = self.encoder.n_numbers, len(train.table.cardinalities)
-        config, self.target_scaler = with_log_link(config, self.target_scaler)
-        self._parameters = _parameters(config, train, self.context)
-        # The raw features stay: the trees of earlier segments are run over them where a segment begins.
-        self._train = lgb.Dataset(
-            features,
-            self.target_scaler.transform(train.target),
-            weight=train.weight,
-            categorical_feature=list(range(p, p + c)),
-            params=self._parameters,
-            free_raw_data=False,
-        ).construct()
-        self._valid = self._train.create_valid(
-            self.encoder.transform(validation.table),
-            self.target_scaler.transform(validation.target),
-            weight=validation.weight,
-        )
-
-    def _train_iterations(self, goal: int, deadline: float) -> None:
-        import lightgbm as lgb
-
-        if self._live and self.iterations not in LightGBM.steps:
-            self.booster.update()
-        else:  # a segment begins
-            self.booster = lgb.train(
-                self._parameters | _seeds(self.context.seed, self.iterations),
-                self._train,
-                num_boost_round=1,
-                valid_sets=[self._valid],
-                init_model=self.booster,
-                keep_training_booster=True,
-            )
-            self._live = True
-        if self.booster.current_iteration() == self.iterations:
-            self.finished = True  # no split is left, and LightGBM dropped the tree
-            return
-        self.early_stopping.update(self.booster.eval_valid()[0][2])
-        self._after_evaluation()
-
-    def _write_booster(self, path: Path) -> None:
-        self.booster.save_model(path, num_iteration=-1)
 
 
 def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> dict[str, Any]:
@@ -147,10 +140,3 @@ def _parameters(config: Config, train: DataSplit, context: TrainingContext) -> d
         "num_threads": context.threads,
         "data_random_seed": 0,
     }
-
-
-def _seeds(seed: int, start: int) -> dict[str, int]:
-    """Make the seeds of the segment that begins after so many rounds."""
-    names = ("bagging_seed", "feature_fraction_seed", "extra_seed", "objective_seed")
-    values = np.random.SeedSequence([seed, start]).generate_state(len(names)) >> 1  # LightGBM's integers are signed
-    return dict(zip(names, map(int, values), strict=True))

@@ -7,10 +7,7 @@ checkpoint is then bit for bit the model that was never interrupted.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
-
-import numpy as np
 
 from windvane.data.task import Task
 from windvane.models.base import Config, DataSplit, Param, TrainingContext
@@ -23,9 +20,7 @@ from windvane.models.boosting.boosting_family import (
     with_log_link,
 )
 from windvane.models.search_space import choice, fill_defaults, real, whole
-from windvane.models.targets.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoded, Encoder
-from windvane.runtime.columns.table import Table
+from windvane.runtime.columns.encoder import Encoded
 from windvane.runtime.models.boosters import FittedXGBoost, xgboost_rows
 
 _OBJECTIVES = {
@@ -38,16 +33,44 @@ _OBJECTIVES = {
 }
 
 
+class XGBoostModel(SegmentedModel):
+    fitted_type = FittedXGBoost
+    training_file = "training.ubj"
+    patience = 50  # as for LightGBM
+
+    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
+        config, self.target_scaler = with_log_link(config, self.target_scaler)
+        self._parameters = _parameters(config, self.context)
+        target, threads = self.target_scaler.transform(train.target), self.context.threads
+        max_bin = self._parameters["max_bin"]
+        self._train = xgboost_rows(features, self.encoder, threads, target, train.weight, max_bin)
+        target, known = self.target_scaler.transform(validation.target), self.encoder.transform(validation.table)
+        self._valid = xgboost_rows(known, self.encoder, threads, target, validation.weight)
+
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        import xgboost as xgb
+
+        if not self._live or self.iterations in self.family.steps:  # a segment begins, of the trees so far
+            parameters = self._parameters | {"seed": int(self._draw_seeds()[0] >> 1)}  # XGBoost's integers are signed
+            booster = xgb.Booster(parameters, [self._train, self._valid])
+            if self.booster is not None:
+                booster.load_model(self.booster.save_raw("ubj"))
+                booster.set_param(parameters)  # reading forgets them
+            self.booster, self._live = booster, True
+        self.booster.update(self._train, self.iterations)
+        found = self.booster.eval_set([(self._valid, "validation")], self.iterations)
+        self.early_stopping.update(float(found.rpartition(":")[2]))
+        self._after_evaluation()
+
+
 class XGBoost(BoostingFamily):
     """Boosted trees, by depth or by leaf; categories and missing values are native."""
 
     name = kind = "xgboost"
+    model_type = XGBoostModel
     package: ClassVar[str] = "xgboost"
     steps = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-
-    def supports(self, task: Task, table: Table) -> bool:
-        """Everything but sparse parts, whose zeros XGBoost takes for missing values."""
-        return table.sparse is None
+    takes_sparse = False  # XGBoost takes its zeros for missing values
 
     def search_space(self, task: Task) -> dict[str, Param]:
         """Ranges like LightGBM's; the default is tuned in "Better by default", arXiv 2407.04491, table XGB-TD."""
@@ -71,47 +94,6 @@ class XGBoost(BoostingFamily):
         depth = int(fill_defaults(config, self.search_space(task))["max_depth"])
         return descent_cost(iterations, depth, task)
 
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> XGBoostModel:
-        return XGBoostModel(encoder, target_scaler, context)
-
-
-class XGBoostModel(SegmentedModel):
-    fitted_type = FittedXGBoost
-    training_file = "training.ubj"
-    patience = 50  # as for LightGBM
-    max_iterations = XGBoost.steps[-1]
-
-    def prepare(self, config: Config, features: Encoded, train: DataSplit, validation: DataSplit) -> None:
-        config, self.target_scaler = with_log_link(config, self.target_scaler)
-        self._parameters = _parameters(config, self.context)
-        target, threads = self.target_scaler.transform(train.target), self.context.threads
-        max_bin = self._parameters["max_bin"]
-        self._train = xgboost_rows(features, self.encoder, threads, target, train.weight, max_bin)
-        target, known = self.target_scaler.transform(validation.target), self.encoder.transform(validation.table)
-        self._valid = xgboost_rows(known, self.encoder, threads, target, validation.weight)
-
-    def _train_iterations(self, goal: int, deadline: float) -> None:
-        if not self._live or self.iterations in XGBoost.steps:
-            self._begin_segment()
-        self.booster.update(self._train, self.iterations)
-        found = self.booster.eval_set([(self._valid, "validation")], self.iterations)
-        self.early_stopping.update(float(found.rpartition(":")[2]))
-        self._after_evaluation()
-
-    def _begin_segment(self) -> None:
-        """Make a booster of the trees so far with new seeds."""
-        import xgboost as xgb
-
-        parameters = self._parameters | {"seed": _seed(self.context.seed, self.iterations)}
-        booster = xgb.Booster(parameters, [self._train, self._valid])
-        if self.booster is not None:
-            booster.load_model(self.booster.save_raw("ubj"))
-            booster.set_param(parameters)  # reading forgets them
-        self.booster, self._live = booster, True
-
-    def _write_booster(self, path: Path) -> None:
-        self.booster.save_model(path)
-
 
 def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
     task = context.task
@@ -130,8 +112,3 @@ def _parameters(config: Config, context: TrainingContext) -> dict[str, Any]:
         "nthread": context.threads,
         "verbosity": 0,
     }
-
-
-def _seed(seed: int, start: int) -> int:
-    """Return the seed of the segment that begins after so many rounds."""
-    return int(np.random.SeedSequence([seed, start]).generate_state(1)[0] >> 1)  # XGBoost's integers are signed

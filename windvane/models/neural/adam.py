@@ -11,6 +11,7 @@ import numpy as np
 from windvane.runtime.models.realmlp import Single
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.95, 1e-8  # RealMLP's
+CYCLE_ENDS = (1, 3, 7, 15, 31, 63, 127, 255, 511)  # epochs at which the learning rate is zero
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,6 @@ class Adam:
             if group.weight_decay:
                 self.parameters[group.where] *= 1 - learning_rate * group.weight_decay
         self.parameters -= step
-
-
-def schedule_minima(most: int) -> tuple[int, ...]:
-    """Return the epochs at which the learning rate is zero: 1, 3, 7, 15 ... up to `most`."""
-    return tuple(2**i - 1 for i in range(1, (most + 1).bit_length()))
 
 
 def coslog_schedule(epoch: float) -> float:

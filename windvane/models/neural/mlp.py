@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 
 from windvane.data.task import Task
-from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base import Config, DataSplit, Param
 from windvane.models.base_model import BaseFamily, BaseModel
+from windvane.models.early_stopping import score_loss
 from windvane.models.encoding import class_weight_space, preprocessing_space
 from windvane.models.search_space import choice, real, whole
-from windvane.models.targets.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoded, Encoder, float32
+from windvane.runtime.columns.encoder import Encoded, float32
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.mlp import FittedMLP, logits, mlp_scores
 from windvane.runtime.models.realmlp import Single
@@ -29,33 +28,10 @@ from windvane.runtime.serialization import read_arrays, write_arrays
 _BATCH_SIZES = ((1024, 64), (8192, 128), (30_000, 256), (100_000, 512), (np.inf, 1024))
 
 
-class MLP(BaseFamily):
-    """Fully connected networks."""
-
-    name = kind = "mlp"
-    steps = (4, 8, 16, 32, 64, 128, 256, 512)
-
-    def search_space(self, task: Task) -> dict[str, Param]:
-        """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
-        return {
-            "depth": whole(1, 3, 2),
-            "width": whole(16, 264, 128, log=True),
-            "activation": choice(["relu", "tanh"], "relu"),
-            "learning_rate": real(1e-4, 3e-2, 1e-3, log=True),
-            "alpha": real(1e-7, 1e-1, 1e-4, log=True),
-            **preprocessing_space("quantile"),
-            **class_weight_space(task),
-        }
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> MLPModel:
-        return MLPModel(encoder, target_scaler, context)
-
-
 class MLPModel(BaseModel):
     """One network being trained; each list of arrays has the weights of all layers, then their biases."""
 
     patience = 32  # Auto-Sklearn 2.0's
-    max_iterations = MLP.steps[-1]
 
     activation: str
     best: list[Single]  # parameters of the best epoch
@@ -93,8 +69,7 @@ class MLPModel(BaseModel):
         network._optimizer.t = self.updates
 
     def _train_iterations(self, goal: int, deadline: float) -> None:
-        seeds = np.random.SeedSequence([self.context.seed, self.iterations])
-        self._network.random_state = int(seeds.generate_state(1)[0])
+        self._network.random_state = int(self._draw_seeds()[0])
         try:
             self._learn(slice(None))
         except ValueError:
@@ -125,12 +100,9 @@ class MLPModel(BaseModel):
 
     def _loss(self) -> float:
         scores = mlp_scores(self._valid_features, self.parameters, self.activation)
-        target = self._valid.target
         if self.context.task.is_classification:
-            losses = -log_softmax(logits(scores), axis=1)[np.arange(len(target)), target]
-        else:
-            losses = (scores[:, 0] - self.target_scaler.transform(target)) ** 2
-        return float(np.average(losses, weights=self._valid.weight))
+            scores = logits(scores)
+        return score_loss(scores, self._valid, self.context.task, self.target_scaler)
 
     def fitted(self) -> FittedModel:
         return FittedMLP(self.encoder, self.output(), self.best, self.activation)
@@ -141,6 +113,26 @@ class MLPModel(BaseModel):
         arrays = {f"{name}_{i}": array for name, group in groups.items() for i, array in enumerate(group)}
         write_arrays(folder / "training.npz", arrays)
         return {"updates": self.updates}
+
+
+class MLP(BaseFamily):
+    """Fully connected networks."""
+
+    name = kind = "mlp"
+    model_type = MLPModel
+    steps = (4, 8, 16, 32, 64, 128, 256, 512)
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Ranges of Auto-Sklearn 2.0; wider by default, with a learning rate that cannot diverge so easily."""
+        return {
+            "depth": whole(1, 3, 2),
+            "width": whole(16, 264, 128, log=True),
+            "activation": choice(["relu", "tanh"], "relu"),
+            "learning_rate": real(1e-4, 3e-2, 1e-3, log=True),
+            "alpha": real(1e-7, 1e-1, 1e-4, log=True),
+            **preprocessing_space("quantile"),
+            **class_weight_space(task),
+        }
 
 
 def _network(config: Config, n_rows: int, task: Task) -> Any:

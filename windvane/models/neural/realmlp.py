@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse as sp
-from scipy.special import log_softmax
 
 from windvane.data.task import Task
-from windvane.models.base import Config, DataSplit, Param, TrainingContext
+from windvane.models.base import Config, DataSplit, Param
 from windvane.models.base_model import BaseFamily, BaseModel
+from windvane.models.early_stopping import score_loss
 from windvane.models.encoding import class_weight_space, preprocessing_space
-from windvane.models.neural.adam import Adam, ParamGroup, coslog_schedule, schedule_minima
+from windvane.models.neural.adam import CYCLE_ENDS, Adam, ParamGroup, coslog_schedule
 from windvane.models.neural.gradients import (
     backward,
     cross_entropy_gradient,
@@ -29,13 +29,11 @@ from windvane.models.neural.gradients import (
     squared_error_gradient,
 )
 from windvane.models.search_space import choice, fill_defaults, real, whole
-from windvane.models.targets.target_scaler import TargetScaler
-from windvane.runtime.columns.encoder import Encoded, Encoder, float32
+from windvane.runtime.columns.encoder import Encoded, float32
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.realmlp import FittedRealMLP, NetworkSpec, Single, find_scores, forward, smooth_clip
 from windvane.runtime.serialization import read_arrays, write_arrays
 
-_ENDS = schedule_minima(511)
 # Training ends after a cycle that lowers the validation loss by less than this share, though not before so many epochs.
 # On 75 networks a half per cent saves a quarter of the time and costs 0.02 % of the loss.
 _MIN_GAIN, _MIN_EPOCHS = 0.005, 15
@@ -45,53 +43,17 @@ _BATCH_SIZES = ((2048, 64), (8192, 128), (100_000, 256), (np.inf, 512))
 _SCALE_RATE, _BIAS_RATE, _EMBEDDING_RATE = 6.0, 0.1, 0.1  # RealMLP's, as multiples of the learning rate
 
 
-class RealMLP(BaseFamily):
-    """Fully connected networks with embeddings."""
-
-    name = "network"
-    kind = "realmlp"
-    steps = _ENDS[1:]
-
-    def search_space(self, task: Task) -> dict[str, Param]:
-        """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
-        classes = task.is_classification
-        smoothing = {"label_smoothing": real(0.0, 0.1, 0.0)} if classes else {}
-        return {
-            "depth": whole(1, 4, 3),
-            "width": whole(32, 512, 128, log=True),
-            "activation": choice(["selu", "relu"], "selu"),
-            "learning_rate": real(3e-3, 0.3, 0.04 if classes else 0.1, log=True),
-            "weight_decay": real(1e-4, 0.3, 0.02, log=True),
-            "dropout": real(0.0, 0.5, 0.15 if classes else 0.0),
-            **smoothing,
-            "embedding": choice(["periodic", "none"], "periodic"),
-            "sigma": real(0.02, 5.0, 0.1, log=True, when={"embedding": ("periodic",)}),
-            **preprocessing_space("robust"),
-            **class_weight_space(task),
-        }
-
-    def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
-        """Activations and products of matrices, layer by layer."""
-        filled = fill_defaults(config, self.search_space(task))
-        return 10.0 + 0.08 * int(filled["depth"]) * int(filled["width"])
-
-    def _new_model(self, encoder: Encoder, target_scaler: TargetScaler, context: TrainingContext) -> RealMLPModel:
-        return RealMLPModel(encoder, target_scaler, context)
-
-
 class RealMLPModel(BaseModel):
-    max_iterations = _ENDS[-1]
-
     spec: NetworkSpec
     best: Single  # the parameters of the best cycle's end, shape (spec.size,)
     adam: Adam  # parameters of the last epoch with their moments
     input_scale: Single  # of the encoded columns, shape (q,)
-    low = high = 0.0  # range of the scaled training target, which predictions never leave; not used for classes
+    limits = (0.0, 0.0)  # of the scaled training target, which predictions never leave; not used for classes
 
     def _resume_training(self, folder: Path, state: Mapping[str, Any], fitted: Any) -> None:
         arrays = read_arrays(folder / "training.npz")
         self.spec, self.best, self.input_scale = fitted.spec, fitted.parameters, fitted.input_scale
-        self.low, self.high = fitted.limits
+        self.limits = fitted.limits
         saved = {name: array.astype(np.float32, casting="safe") for name, array in arrays.items()}
         self.adam = Adam(saved["parameters"], saved["exp_avg"], saved["exp_avg_sq"], int(state["updates"]))
         if {len(array) for array in saved.values()} != {self.spec.size}:
@@ -133,7 +95,7 @@ class RealMLPModel(BaseModel):
             counts = np.bincount(self._target, weights=self._weight, minlength=task.n_classes)
             last = np.log((counts + 1) / (counts + 1).sum())
         else:
-            last, self.low, self.high = np.zeros(1), float(self._target.min()), float(self._target.max())
+            last, self.limits = np.zeros(1), (float(self._target.min()), float(self._target.max()))
         self.adam = Adam(initial_parameters(self.spec, features, float(config.get("sigma", 0.0)), last, rng))
         self.best = self.adam.parameters.copy()
 
@@ -154,8 +116,8 @@ class RealMLPModel(BaseModel):
         self.iterations = len(self.early_stopping.losses)
         # Only ends of cycles are chosen from, where the learning rate is zero: the best of all epochs looks better on
         # the validation rows than it is, and the ensemble would trust it too much.
-        if self.iterations in _ENDS and np.isfinite(loss):
-            ends = [end for end in _ENDS if end <= self.iterations]
+        if self.iterations in CYCLE_ENDS and np.isfinite(loss):
+            ends = [end for end in CYCLE_ENDS if end <= self.iterations]
             if loss <= min(self.early_stopping.losses[end - 1] for end in ends):
                 self.best, self.best_iteration = self.adam.parameters.copy(), self.iterations
         self.finished = self._is_finished(loss)
@@ -164,9 +126,9 @@ class RealMLPModel(BaseModel):
         """Whether the parameters are ruined, or the last whole cycle has brought next to nothing."""
         if not np.isfinite(loss) or self.iterations >= self.max_iterations:
             return True
-        if self.iterations not in _ENDS or self.iterations < _MIN_EPOCHS:
+        if self.iterations not in CYCLE_ENDS or self.iterations < _MIN_EPOCHS:
             return False
-        earlier = min(self.early_stopping.losses[end - 1] for end in _ENDS if end < self.iterations)
+        earlier = min(self.early_stopping.losses[end - 1] for end in CYCLE_ENDS if end < self.iterations)
         return loss > (1 - _MIN_GAIN) * earlier
 
     def _masks(self, rows: int, rng: np.random.Generator) -> Iterator[Any]:
@@ -185,22 +147,50 @@ class RealMLPModel(BaseModel):
 
     def _loss(self) -> float:
         scores = find_scores(self.spec, self.spec.views(self.adam.parameters), self._valid_features).astype(np.float64)
-        target = self._valid.target
-        if self.context.task.is_classification:
-            losses = -log_softmax(scores, axis=1)[np.arange(len(target)), target]
-        else:
-            losses = (np.clip(scores[:, 0], self.low, self.high) - self.target_scaler.transform(target)) ** 2
-        return float(np.average(losses, weights=self._valid.weight))
+        if not self.context.task.is_classification:
+            scores = np.clip(scores, *self.limits)
+        return score_loss(scores, self._valid, self.context.task, self.target_scaler)
 
     def fitted(self) -> FittedModel:
-        limits = (self.low, self.high)
-        return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.input_scale, limits)
+        return FittedRealMLP(self.encoder, self.output(), self.spec, self.best, self.input_scale, self.limits)
 
     def _save_training(self, folder: Path) -> Mapping[str, Any]:
         """Write the parameters of the last epoch and Adam's moments."""
         arrays = {"parameters": self.adam.parameters, "exp_avg": self.adam.exp_avg, "exp_avg_sq": self.adam.exp_avg_sq}
         write_arrays(folder / "training.npz", arrays)
         return {"updates": self.adam.updates}
+
+
+class RealMLP(BaseFamily):
+    """Fully connected networks with embeddings."""
+
+    name = "network"
+    kind = "realmlp"
+    model_type = RealMLPModel
+    steps = CYCLE_ENDS[1:]
+
+    def search_space(self, task: Task) -> dict[str, Param]:
+        """Ranges of TabArena's RealMLP, narrower for the sake of the clock."""
+        classes = task.is_classification
+        smoothing = {"label_smoothing": real(0.0, 0.1, 0.0)} if classes else {}
+        return {
+            "depth": whole(1, 4, 3),
+            "width": whole(32, 512, 128, log=True),
+            "activation": choice(["selu", "relu"], "selu"),
+            "learning_rate": real(3e-3, 0.3, 0.04 if classes else 0.1, log=True),
+            "weight_decay": real(1e-4, 0.3, 0.02, log=True),
+            "dropout": real(0.0, 0.5, 0.15 if classes else 0.0),
+            **smoothing,
+            "embedding": choice(["periodic", "none"], "periodic"),
+            "sigma": real(0.02, 5.0, 0.1, log=True, when={"embedding": ("periodic",)}),
+            **preprocessing_space("robust"),
+            **class_weight_space(task),
+        }
+
+    def prediction_cost(self, config: Config, iterations: float, task: Task) -> float:
+        """Activations and products of matrices, layer by layer."""
+        filled = fill_defaults(config, self.search_space(task))
+        return 10.0 + 0.08 * int(filled["depth"]) * int(filled["width"])
 
 
 def _param_groups(spec: NetworkSpec, weight_decay: float) -> Iterator[ParamGroup]:

@@ -63,12 +63,11 @@ def series_names(frame: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, ...]
     """Return the values that name the series of each row, as texts; whole numbers alike, as 007 and 7.0."""
     if not by:
         return [()] * len(frame)
-    columns = [[_plain_text(text) for text in to_texts(frame[name])] for name in by]
+    columns = [
+        [to_canonical_text(float(text)) if _WHOLE_NUMBER.fullmatch(text) else text for text in to_texts(frame[name])]
+        for name in by
+    ]
     return list(zip(*columns, strict=True))
-
-
-def _plain_text(text: str) -> str:
-    return to_canonical_text(float(text)) if _WHOLE_NUMBER.fullmatch(text) else text
 
 
 @dataclass(frozen=True, eq=False)

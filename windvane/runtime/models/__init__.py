@@ -48,5 +48,5 @@ def load_model(folder: Path, n_threads: int = 1, n_bagged: int = 1, trusted: Seq
     with reading(folder / "model.json"):
         output = Output.from_json(content["output"])
         loader = LOADERS[content["kind"]]
-    with reading(folder):
+    with reading(folder):  # loaders raise what they meet
         return loader(folder, content, encoder, output, LoadOptions(n_threads, n_bagged, trusted))

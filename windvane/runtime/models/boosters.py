@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -101,7 +100,7 @@ class FittedCatBoost(FittedBooster):
 
     def __init__(self, encoder: Encoder, output: Output, booster: Any, best_iteration: int, n_threads: int) -> None:
         super().__init__(encoder, output, booster, best_iteration, n_threads)
-        self._columns = CatBoostColumns(encoder.n_numbers, encoder.cardinalities)
+        self._columns = CatBoostColumns(encoder)
 
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedCatBoost:
@@ -133,15 +132,11 @@ class FittedCatBoost(FittedBooster):
 class CatBoostColumns:
     """Numbers and names of categories apart, the form that CatBoost reads fastest."""
 
-    def __init__(self, n_numbers: int, cardinalities: Sequence[int]) -> None:
-        self._categories = slice(n_numbers, n_numbers + len(cardinalities))
-        self._cardinalities = cardinalities
-
-    @cached_property
-    def _names(self) -> NDArray[np.object_]:
-        """The name of each code; the last is for a missing one."""
-        names = [str(code).encode() for code in range(max(self._cardinalities, default=0) + 1)]
-        return np.array([*names, b"missing"], dtype=object)
+    def __init__(self, encoder: Encoder) -> None:
+        self._categories = slice(encoder.n_numbers, encoder.n_numbers + len(encoder.cardinalities))
+        # The name of each code; the last is for a missing one.
+        names = [str(code).encode() for code in range(max(encoder.cardinalities, default=0) + 1)]
+        self._names: NDArray[np.object_] = np.array([*names, b"missing"], dtype=object)
 
     def __call__(self, encoded: Any) -> Any:
         """Return a `catboost.FeaturesData` of n rows."""

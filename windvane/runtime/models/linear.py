@@ -10,7 +10,7 @@ import numpy as np
 from ..columns.encoder import Encoder
 from ..columns.table import Floats, Table
 from ..output import Output
-from ..serialization import read_arrays, reading, write_arrays
+from ..serialization import read_arrays, write_arrays
 from .fitted import FittedModel, LoadOptions
 
 
@@ -25,12 +25,11 @@ class FittedLinear(FittedModel):
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedLinear:
         arrays = read_arrays(folder / "model.npz")
-        with reading(folder):
-            coefficients, intercept = (arrays[name].astype(np.float64) for name in ("coefficients", "intercept"))
-            k = len(output.classes) if len(output.classes) > 2 else 1
-            output.check_has_classes()
-            if coefficients.shape != (k, coefficients.shape[1]) or intercept.shape != (k,):
-                raise ValueError("coefficients and classes do not go together")
+        coefficients, intercept = (arrays[name].astype(np.float64) for name in ("coefficients", "intercept"))
+        k = len(output.classes) if len(output.classes) > 2 else 1
+        output.check_has_classes()
+        if coefficients.shape != (k, coefficients.shape[1]) or intercept.shape != (k,):
+            raise ValueError("coefficients and classes do not go together")
         return cls(encoder, output, coefficients, intercept)
 
     def predict(self, table: Table) -> Floats:

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from ..columns.encoder import Encoder, float32
 from ..columns.table import Floats, Table
 from ..output import Output
-from ..serialization import read_arrays, reading, write_arrays
+from ..serialization import read_arrays, write_arrays
 from .fitted import FittedModel, LoadOptions
 from .realmlp import PORTION, Single
 
@@ -29,11 +29,10 @@ class FittedMLP(FittedModel):
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedMLP:
         kept = read_arrays(folder / "model.npz")
-        with reading(folder):
-            arrays = [kept[str(i)].astype(np.float32, casting="safe") for i in range(2 * int(content["layers"]))]
-            if content["activation"] not in ("relu", "tanh"):
-                raise ValueError(f"activation {content['activation']!r} is not known")
-            return cls(encoder, output, arrays, content["activation"])
+        arrays = [kept[str(i)].astype(np.float32, casting="safe") for i in range(2 * int(content["layers"]))]
+        if content["activation"] not in ("relu", "tanh"):
+            raise ValueError(f"activation {content['activation']!r} is not known")
+        return cls(encoder, output, arrays, content["activation"])
 
     def predict(self, table: Table) -> Floats:
         features = float32(self.encoder.transform(table)).astype(np.float64)

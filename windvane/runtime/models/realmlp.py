@@ -24,7 +24,7 @@ from scipy.special import softmax
 from ..columns.encoder import Encoder, float32
 from ..columns.table import Floats, Table
 from ..output import Output
-from ..serialization import read_arrays, reading, write_arrays
+from ..serialization import read_arrays, write_arrays
 from .fitted import FittedModel, LoadOptions
 
 Single = NDArray[np.float32]
@@ -207,15 +207,13 @@ class FittedRealMLP(FittedModel):
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedRealMLP:
         arrays = read_arrays(folder / "model.npz")
-        with reading(folder):
-            spec = NetworkSpec.from_json(content["spec"])
-            parameters, input_scale = (
-                arrays[name].astype(np.float32, casting="safe") for name in ("parameters", "input_scale")
-            )
-            if parameters.shape != (spec.size,) or input_scale.shape != (spec.inputs,):
-                raise ValueError("parameters and network do not go together")
-            low, high = map(float, content["limits"])
-            return cls(encoder, output, spec, parameters, input_scale, (low, high))
+        spec = NetworkSpec.from_json(content["spec"])
+        names = ("parameters", "input_scale")
+        parameters, input_scale = (arrays[name].astype(np.float32, casting="safe") for name in names)
+        if parameters.shape != (spec.size,) or input_scale.shape != (spec.inputs,):
+            raise ValueError("parameters and network do not go together")
+        low, high = map(float, content["limits"])
+        return cls(encoder, output, spec, parameters, input_scale, (low, high))
 
     def predict(self, table: Table) -> Floats:
         # In single precision, as in training: half the time of double precision.

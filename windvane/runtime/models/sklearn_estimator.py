@@ -154,11 +154,10 @@ class FittedSklearn(FittedModel):
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedSklearn:
         check_digest(folder / "model.skops", content["sha256"])
         estimator = read_estimator(folder / "model.skops", options.trusted)
-        with reading(folder):
-            if tuple(map(int, getattr(estimator, "classes_", ()))) != output.classes:
-                raise ValueError("estimator and classes do not go together")
-            n_features, dense = int(content["n_features"]), bool(content["dense"])
-            return cls(encoder, output, estimator, n_features, dense=dense, trusted=options.trusted)
+        if tuple(map(int, getattr(estimator, "classes_", ()))) != output.classes:
+            raise ValueError("estimator and classes do not go together")
+        n_features, dense = int(content["n_features"]), bool(content["dense"])
+        return cls(encoder, output, estimator, n_features, dense=dense, trusted=options.trusted)
 
     def predict(self, table: Table) -> Floats:
         features = self.encoder.transform(table)

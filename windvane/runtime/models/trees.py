@@ -290,17 +290,16 @@ class FittedForest(FittedModel):
         # The forests of several folds are averaged: together they keep as many trees as one.
         wanted = -(-FOREST_SIZE // options.n_bagged)
         parts: list[TreeArrays] = []
-        with reading(folder):
-            n_features = int(content["n_features"])
-            for i in range(int(content["parts"])):
-                if wanted <= 0:
-                    break
-                parts.append(TreeArrays.read(folder / f"trees_{i}.npz", n_features).first(wanted))
-                wanted -= len(parts[-1].sizes)
-            output.check_has_classes()
-            width = max(1, len(output.classes))
-            if not parts or any(part.values.shape[1] != width for part in parts):
-                raise ValueError("trees and classes do not go together")
+        n_features = int(content["n_features"])
+        for i in range(int(content["parts"])):
+            if wanted <= 0:
+                break
+            parts.append(TreeArrays.read(folder / f"trees_{i}.npz", n_features).first(wanted))
+            wanted -= len(parts[-1].sizes)
+        output.check_has_classes()
+        width = max(1, len(output.classes))
+        if not parts or any(part.values.shape[1] != width for part in parts):
+            raise ValueError("trees and classes do not go together")
         return cls(encoder, output, parts, n_features, folder)
 
     @staticmethod
