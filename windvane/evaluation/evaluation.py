@@ -440,10 +440,8 @@ def _interval(predictions: Predictions, metric: Metric, seed: int, max_seconds: 
 
 
 def _confusion_table(predictions: Predictions, labels: NDArray[Any]) -> pd.DataFrame:
-    found = confusion(predictions.target, predictions.labels, [str(label) for label in labels.tolist()])
-    return pd.DataFrame(
-        found.counts, index=pd.Index(found.names, name="true"), columns=pd.Index(found.names, name="predicted")
-    )
+    counts, names = confusion(predictions.target, predictions.labels, [str(label) for label in labels.tolist()])
+    return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))
 
 
 def _mean(values: NDArray[Any], weight: Floats | None) -> float:
