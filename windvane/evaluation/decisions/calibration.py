@@ -6,7 +6,7 @@ Notation: n rows, k classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from windvane.errors import InputError, check_choice
 from windvane.evaluation.metric_functions import log_loss
 from windvane.evaluation.metrics import ORDINAL, Metric, round_loss
 from windvane.runtime.columns.table import Floats, Integers
-from windvane.runtime.ensemble import apply_calibration, apply_temperature
+from windvane.runtime.ensemble import Ensemble, apply_calibration, apply_temperature
 
 N_BINS = 10  # of a calibration curve
 N_PASSES = 2  # over the classes, in search of decision weights
@@ -93,6 +93,17 @@ def fit_rank_costs(probabilities: Floats, metric: Metric, loss: Loss) -> tuple[t
     if round_loss(loss(-(probabilities @ costs))) >= round_loss(loss(probabilities)):
         return None
     return tuple(map(tuple, costs.tolist()))
+
+
+def with_label_decision(
+    ensemble: Ensemble, probabilities: Floats, metric: Metric, loss: Loss, standard_error: Loss, max_calls: float
+) -> Ensemble:
+    """Return the ensemble with the costs, or else the decision weights, that a metric of labels gains by."""
+    costs = fit_rank_costs(probabilities, metric, loss)
+    if costs is not None:
+        return replace(ensemble, costs=costs)
+    weights = fit_decision_weights(probabilities, loss, standard_error, max_calls)
+    return replace(ensemble, decision_weights=weights)
 
 
 @dataclass(frozen=True)

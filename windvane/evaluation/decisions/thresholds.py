@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from windvane.errors import InputError, check_number, unknown_name_error
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.decisions.calibration import evenly_spaced, fit_decision_weights, fit_rank_costs
+from windvane.evaluation.decisions.calibration import evenly_spaced, with_label_decision
 from windvane.evaluation.metrics import MeanOverTargets, Metric
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Floats
@@ -228,12 +228,7 @@ def tune_decision(
     def standard_error(p: Floats) -> float:
         return bootstrap_standard_error(metric.loss, target, p, weight)
 
-    rank_costs = fit_rank_costs(plain.prediction, metric, loss)
-    if rank_costs is not None:
-        found = replace(plain.ensemble, costs=rank_costs)
-    else:
-        factors = fit_decision_weights(plain.prediction, loss, standard_error, max_calls=20_000)
-        found = replace(plain.ensemble, decision_weights=factors)
+    found = with_label_decision(plain.ensemble, plain.prediction, metric, loss, standard_error, max_calls=20_000)
     scores = [replace(plain, ensemble=one).score(metric) for one in (found, plain.ensemble)]
     return found, _tuned(metric.name, None, scores, plain)
 
