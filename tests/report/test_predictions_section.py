@@ -30,7 +30,7 @@ def make(target: Any, prediction: Any) -> Predictions:
 
 
 def classification_html(predictions: Predictions) -> str:
-    return "".join(classification_section(predictions, LABELS).content)
+    return "".join(classification_section(predictions, LABELS, positive=1).content)
 
 
 def regression_html(predictions: Predictions) -> str:

@@ -34,10 +34,12 @@ class ClassCurves:
     frequency: float  # of the class
 
 
-def class_curves(target: Integers, probabilities: Floats, labels: Sequence[str], positive: int) -> list[ClassCurves]:
-    """Curves of the at most `MAX_CURVES` classes that are hardest to separate; of two classes the positive one."""
+def class_curves(
+    target: Integers, probabilities: Floats, labels: Sequence[str], positive: int | None
+) -> list[ClassCurves]:
+    """Curves of the positive one of two classes, or of the at most `MAX_CURVES` that are hardest to separate."""
     counts = np.bincount(target, minlength=len(labels))
-    largest = [positive] if len(labels) == 2 else np.argsort(-counts, kind="stable")[:MAX_RANKED].tolist()
+    largest = np.argsort(-counts, kind="stable")[:MAX_RANKED].tolist() if positive is None else [positive]
     areas = {
         code: float(roc_auc_score(target == code, probabilities[:, code]))
         for code in largest

@@ -98,8 +98,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     )
     sections = [evaluation_section(evaluation, predictions, data.tuning)]
     if data.task.is_classification:
-        positive = 1 if data.metric.positive is None else data.metric.positive
-        sections.append(classification_section(predictions, data.labels, positive))
+        sections.append(classification_section(predictions, data.labels, data.metric.positive))
     elif data.task.n_targets == 1:
         sections.append(regression_section(predictions, SEED))
     if data.predictor.images is not None:

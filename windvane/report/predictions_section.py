@@ -118,8 +118,8 @@ def evaluation_section(evaluation: Evaluation, predictions: Predictions, tuning:
     return Section("Evaluation", content)
 
 
-def classification_section(predictions: Predictions, labels: Sequence[str], positive: int = 1) -> Section:
-    """How a classifier errs: confusion and curves."""
+def classification_section(predictions: Predictions, labels: Sequence[str], positive: int | None) -> Section:
+    """How a classifier errs: confusion, and curves, of two classes those of the positive one."""
     target, predicted = predictions.target, predictions.labels
     counts, names = confusion(target, predicted, labels)
     remark = f" Accuracy {float(np.mean(predicted == target)):.1%}."

@@ -86,7 +86,7 @@ def explain(
     background: Table,
     label: Any = None,
     *,
-    positive: int = 1,
+    positive: int | None = 1,
     sampling: ShapleySampling = ShapleySampling(),
 ) -> Explanation:
     """Explain predicted numbers, or probabilities: of `label`, of the positive class, or of more the predicted one."""
@@ -109,7 +109,7 @@ def explain_table(
     background: Table,
     label: Any = None,
     *,
-    positive: int,
+    positive: int | None,
     sampling: ShapleySampling,
 ) -> Explanation:
     """Explain the rows of a table; `data` holds the same rows as the user has them, in the columns that are read."""
@@ -167,7 +167,7 @@ def shapley_values(
     return rounds.mean(axis=0), error, np.mean(starts, axis=0)
 
 
-def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive: int) -> tuple[Output, str]:
+def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive: int | None) -> tuple[Output, str]:
     """Return what is explained of the rows of a table, and its name."""
     classes = model.classes
     if classes is None:
@@ -181,6 +181,7 @@ def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive:
         codes, name = model.predict_raw(table).argmax(axis=1), "probability of the class that is predicted for each"
     else:
         code = positive if label is None else known[to_canonical_text(label)]
+        assert code is not None  # one of two classes is the positive one
         codes, name = np.full(table.n_rows, code), f"probability of {classes[code]!s} for each"
 
     def probability(rows: Table) -> Floats:
