@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,6 @@ MIN_GAP, SLOPE = 1e-6, 1e-6
 
 Loss = Callable[[Floats], float]
 Knots = tuple[tuple[float, ...], tuple[float, ...]]
-CalibrationMethod = Literal["none", "temperature", "isotonic", "venn_abers"]
 
 
 def fit_temperature(probabilities: Floats, loss: Loss) -> float:
@@ -170,7 +168,7 @@ class Calibration:
         For two classes, probabilities of the second one and what they become; None for methods without them.
     """
 
-    method: CalibrationMethod
+    method: str
     log_losses: Mapping[str, float]
     error: float
     error_before: float
@@ -218,7 +216,7 @@ def fit_calibration(
                 best = name
     temperature, knots = METHODS[best](probabilities, target, weight)
     errors = [expected_calibration_error(target, held_out[name], weight) for name in (best, "none")]
-    return Calibration(best, means, errors[0], errors[1], n, temperature, knots)  # type: ignore[arg-type]
+    return Calibration(best, means, errors[0], errors[1], n, temperature, knots)
 
 
 def apply_fitted(probabilities: Floats, temperature: float, knots: Knots | None) -> Floats:
