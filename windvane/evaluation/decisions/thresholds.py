@@ -124,8 +124,8 @@ def with_threshold(ensemble: Ensemble, threshold: float, positive: int) -> Ensem
 
 
 def without_decision(ensemble: Ensemble) -> Ensemble:
-    """Return the ensemble as it predicts the most probable class."""
-    return replace(ensemble, decision_weights=None, costs=None)
+    """Return the ensemble as it predicts the most probable class, or the labels above one half."""
+    return replace(ensemble, decision_weights=None, costs=None, label_thresholds=None)
 
 
 def transfer_decision(
@@ -234,18 +234,16 @@ def tune_decision(
 
 
 def chosen_by_hand(
-    ensemble: Ensemble, threshold: float | None, positive: int, predictions: Predictions | None
-) -> tuple[Ensemble, DecisionTuning | None]:
+    ensemble: Ensemble, threshold: float, positive: int, predictions: Predictions | None
+) -> tuple[Ensemble, DecisionTuning]:
     """Return the ensemble with a threshold, and the curve around it if there are predictions to draw it from."""
-    plain = without_decision(ensemble)
-    if threshold is None:
-        return plain, None
     found = with_threshold(ensemble, threshold, positive)
     if predictions is None:
         return found, DecisionTuning(BY_HAND, threshold, np.nan, np.nan, 0, out_of_fold=True)
     curve = threshold_curve(predictions, positive)
     curve = curve.assign(score=curve["f1"]).iloc[evenly_spaced(len(curve), MAX_CURVE)].reset_index(drop=True)
-    scores = [label_rates(replace(predictions, ensemble=one), positive)["f1"] for one in (found, plain)]
+    both = (found, without_decision(ensemble))
+    scores = [label_rates(replace(predictions, ensemble=one), positive)["f1"] for one in both]
     return found, _tuned(BY_HAND, threshold, scores, predictions, curve)
 
 
@@ -260,7 +258,7 @@ def tune_label_thresholds(
         )
     if not metric.of_labels:
         raise _no_labels(metric)
-    plain = replace(predictions, ensemble=replace(predictions.ensemble, label_thresholds=None))
+    plain = replace(predictions, ensemble=without_decision(predictions.ensemble))
     thresholds = []
     for j in range(len(titles)):
         part = plain.of_target(j)
@@ -275,14 +273,11 @@ def tune_label_thresholds(
     return found, tuned
 
 
-def label_thresholds_by_hand(ensemble: Ensemble, value: Any, titles: Sequence[str]) -> tuple[Ensemble, Any]:
+def label_thresholds_by_hand(ensemble: Ensemble, value: Any, titles: Sequence[str]) -> tuple[Ensemble, DecisionTuning]:
     """Return the ensemble with other thresholds of several labels, and a record of it.
 
-    `value` is one number for all labels, a number for each, or a mapping of names, whose other labels stay as they are;
-    None is one half for all.
+    `value` is one number for all labels, a number for each, or a mapping of names, whose other labels stay as they are.
     """
-    if value is None:
-        return replace(ensemble, label_thresholds=None), None
     chosen = dict(zip(titles, ensemble.label_thresholds or [0.5] * len(titles), strict=True))
     if isinstance(value, Mapping):
         for name, one in value.items():
