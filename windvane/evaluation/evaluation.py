@@ -55,7 +55,6 @@ OF_EACH_TARGET: dict[Kind, tuple[str, ...]] = {
     "binary": ("roc_auc", "log_loss", "f1", "precision", "recall"),
     "regression": ("rmse", "mae", "r2"),
 }
-N_WORST = 10
 N_LIFT_GROUPS = 10
 MAX_SECONDS = 30.0  # for all intervals of the metrics, and again for those of the segments
 MAX_SEGMENTS, N_SEGMENT_BINS = 12, 5
@@ -158,7 +157,7 @@ def evaluate(
     segments: Mapping[str, Any] | None = None,
     columns: pd.DataFrame | None = None,
     targets: Targets | None = None,
-    n_worst: int = N_WORST,
+    n_worst: int = 10,
     max_seconds: float = MAX_SECONDS,
     seed: int = 0,
 ) -> Evaluation:

@@ -30,7 +30,6 @@ from windvane.runtime.columns.table import Floats, Integers, Table
 MAX_ROWS_AT_ONCE, MAX_CELLS_AT_ONCE = 20_000, 20_000_000  # that are predicted
 MAX_COLUMNS, N_ALONE = 1_000, 100  # of more columns, 100 are explained one by one, the others together
 MAX_RANKED_ROWS = 2_000  # of the background, by which these 100 are chosen
-MAX_ROUNDS = 128  # of one order of the columns, forwards and backwards, and one background row
 
 # Returns the number that is explained for each row; of the n rows repeated m times, in shape (m n,).
 Output = Callable[[Table], Floats]
@@ -74,7 +73,7 @@ class Explanation:
 class ShapleySampling:
     """How long to sample, and from which seed."""
 
-    max_rounds: int = MAX_ROUNDS
+    max_rounds: int = 128  # of one order of the columns, forwards and backwards, and one background row
     max_seconds: float = math.inf  # after which no round begins; one is always made
     seed: int = 0
     on_round: Callable[[int, int], None] = lambda done, total: None  # rounds that are done, of how many
