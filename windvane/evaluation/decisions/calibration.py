@@ -18,7 +18,7 @@ from windvane.errors import InputError, check_choice
 from windvane.evaluation.metric_functions import log_loss
 from windvane.evaluation.metrics import ORDINAL, Metric, round_loss
 from windvane.runtime.columns.table import Floats, Integers
-from windvane.runtime.ensemble import Ensemble, apply_calibration, apply_temperature
+from windvane.runtime.ensemble import Ensemble, apply_temperature
 
 N_BINS = 10  # of a calibration curve
 N_PASSES = 2  # over the classes, in search of decision weights
@@ -203,8 +203,9 @@ def fit_calibration(
     for train, test in StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(target, target):
         of_train = None if weight is None else weight[train]
         for name in names:
-            fitted = METHODS[name](probabilities[train], target[train], of_train)
-            held_out[name][test] = apply_fitted(probabilities[test], *fitted)
+            temperature, knots = METHODS[name](probabilities[train], target[train], of_train)
+            fitted = Ensemble((), 0.0, temperature, calibration=knots)
+            held_out[name][test] = fitted.calibrate(probabilities[test])
     losses = {name: -np.log(np.clip(p[np.arange(n), target], 1e-15, 1.0)) for name, p in held_out.items()}
     means = {name: float(np.average(values, weights=weight)) for name, values in losses.items()}
     best = method
@@ -217,11 +218,6 @@ def fit_calibration(
     temperature, knots = METHODS[best](probabilities, target, weight)
     errors = [expected_calibration_error(target, held_out[name], weight) for name in (best, "none")]
     return Calibration(best, means, errors[0], errors[1], n, temperature, knots)
-
-
-def apply_fitted(probabilities: Floats, temperature: float, knots: Knots | None) -> Floats:
-    """Apply what a method has learned."""
-    return apply_temperature(probabilities, temperature) if knots is None else apply_calibration(probabilities, *knots)
 
 
 def _nothing(probabilities: Floats, target: Integers, weight: Floats | None) -> tuple[float, Knots | None]:
