@@ -182,7 +182,7 @@ def evaluate(
         metrics=pd.DataFrame(rows).assign(n=len(predictions)),
         classes=class_table(predictions, labels) if is_class else None,
         confusion=_confusion_table(predictions, labels) if is_class else None,
-        segments=segment_table(predictions, metric, segments or {}, positive, seed, max_seconds),
+        segments=segment_table(predictions, metric, segments or {}, seed, max_seconds),
         worst_rows=worst_rows(predictions, labels, n_worst, columns, targets),
         lift=None if positive is None else lift_table(predictions, positive),
         calibration=calibration_table(predictions, positive) if is_class else None,
@@ -295,12 +295,7 @@ def _as_texts(matrix: NDArray[Any], targets: Targets) -> NDArray[np.object_]:  #
 
 
 def segment_table(
-    predictions: Predictions,
-    metric: Metric,
-    segments: Mapping[str, Any],
-    positive: int | None,
-    seed: int,
-    max_seconds: float,
+    predictions: Predictions, metric: Metric, segments: Mapping[str, Any], seed: int, max_seconds: float
 ) -> pd.DataFrame:
     """Score of the metric in each segment of each column; `segments` has a value for each of the n rows."""
     parts: list[tuple[str, str, Predictions]] = []
@@ -311,9 +306,9 @@ def segment_table(
     scores = _scores([(part, metric) for *_, part in parts], seed, max_seconds)
     for (column, name, part), scored in zip(parts, scores, strict=True):
         row: dict[str, Any] = {"column": column, "segment": name, "n": len(part), **scored}
-        if positive is not None:
-            row["target"] = _mean(part.target == positive, part.weight)
-            row["prediction"] = _mean(part.prediction[:, positive], part.weight)
+        if metric.positive is not None:
+            row["target"] = _mean(part.target == metric.positive, part.weight)
+            row["prediction"] = _mean(part.prediction[:, metric.positive], part.weight)
         elif part.prediction.ndim == 1:
             row["target"] = _mean(part.target, part.weight)
             row["prediction"] = _mean(part.prediction, part.weight)
