@@ -36,21 +36,21 @@ def test_confusion(k: int) -> None:
     target = np.minimum(RNG.integers(k, size=4000), RNG.integers(k, size=4000))
     predicted = np.where(RNG.random(4000) < 0.6, target, RNG.integers(k, size=4000))
     labels = [str(i) for i in range(k)]
-    found = curves.confusion(target, predicted, labels)
+    counts, names = curves.confusion(target, predicted, labels)
     whole = confusion_matrix(target, predicted)
     if k <= curves.MAX_CLASSES:
-        np.testing.assert_array_equal(found.counts, whole)
-        assert found.names == labels
+        np.testing.assert_array_equal(counts, whole)
+        assert names == labels
         return
     rows = whole.sum(axis=1)
     few = curves.MAX_CLASSES
-    kept = [int(name) for name in found.names[:few]]
-    assert found.names == [*sorted(found.names[:few], key=int), curves.OTHERS]
+    kept = [int(name) for name in names[:few]]
+    assert names == [*sorted(names[:few], key=int), curves.OTHERS]
     assert min(rows[kept]) >= max(np.delete(rows, kept))
-    np.testing.assert_array_equal(found.counts[:few, :few], whole[np.ix_(kept, kept)])
+    np.testing.assert_array_equal(counts[:few, :few], whole[np.ix_(kept, kept)])
     others = np.delete(np.arange(k), kept)
-    np.testing.assert_array_equal(found.counts[:few, few], whole[np.ix_(kept, others)].sum(axis=1))
-    assert found.counts[few, few] == whole[np.ix_(others, others)].sum()
+    np.testing.assert_array_equal(counts[:few, few], whole[np.ix_(kept, others)].sum(axis=1))
+    assert counts[few, few] == whole[np.ix_(others, others)].sum()
 
 
 def test_confused_pairs() -> None:

@@ -11,14 +11,15 @@ from scipy import sparse as sp
 
 from windvane.data.column_types import infer_schema
 from windvane.data.files import to_frame
-from windvane.report.data_section import TableSummary, count_kinds, shift_section
+from windvane.report.data_section import TableSummary, shift_section, table_size
 from windvane.report.dataset_shift import ColumnShift, DatasetShift
 
 
 def test_kinds_are_counted() -> None:
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3, 4], "c": ["x", "y"], "d": [1, 1]})
-    assert count_kinds(infer_schema(frame)) == "2 numeric, 1 categorical, 1 dropped"
-    assert count_kinds(infer_schema(to_frame(sp.csr_matrix(np.eye(3))))) == "a sparse matrix of numbers"
+    assert table_size(2, infer_schema(frame)) == "2 rows, 4 columns: 2 numeric, 1 categorical, 1 dropped"
+    sparse = infer_schema(to_frame(sp.csr_matrix(np.eye(3))))
+    assert table_size(3, sparse) == "3 rows, 3 columns: a sparse matrix of numbers"
 
 
 @pytest.mark.parametrize(

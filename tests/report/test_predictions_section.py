@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from windvane.evaluation.columns.importance import Importance
-from windvane.evaluation.curves import classification_figures, regression_figures
 from windvane.evaluation.predictions import Predictions
 from windvane.report.build import build_report
 from windvane.report.predictions_section import (
-    HeadlineScores,
     classification_section,
     headline,
     importance_section,
@@ -32,11 +30,11 @@ def make(target: Any, prediction: Any) -> Predictions:
 
 
 def classification_html(predictions: Predictions) -> str:
-    return "".join(classification_section(classification_figures(predictions, LABELS), predictions, LABELS).content)
+    return "".join(classification_section(predictions, LABELS, positive=1).content)
 
 
 def regression_html(predictions: Predictions) -> str:
-    return "".join(regression_section(regression_figures(predictions, seed=0), predictions).content)
+    return "".join(regression_section(predictions, seed=0).content)
 
 
 def test_confusion_cells_are_counts_shaded_by_share() -> None:
@@ -75,7 +73,7 @@ def test_perfect_numbers() -> None:
 
 
 def test_the_headline_names_what_chose_the_model(binary: Any) -> None:
-    html = "".join(headline(ReportData.of(binary[0]), HeadlineScores(0.9))).replace("<wbr>", "")
+    html = "".join(headline(ReportData.of(binary[0]), seed=0)).replace("<wbr>", "")
     assert re.findall(r"<dt>([^<]+)", html)[0] == "Validation roc_auc"
     assert "selected the model, so it is optimistic; higher is better" in html
 

@@ -23,6 +23,7 @@ from windvane.evaluation.decisions.thresholds import (
     transfer_decision,
     tune_decision,
     tune_label_thresholds,
+    without_decision,
 )
 from windvane.evaluation.metrics import get_metric
 from windvane.evaluation.predictions import Predictions
@@ -127,20 +128,18 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
             If the value is no such number, or there are more than two classes.
         """
         predictor = self._predictor
-        if predictor.targets is not None:
-            self._set_decision(*label_thresholds_by_hand(predictor.ensemble, value, predictor.targets.titles))
-            return self
-        positive = predictor.metric.positive
-        if positive is None:
-            if value is not None:
-                raise InputError(
-                    f"set_threshold({value!r}) is for two classes, but there are {predictor.task.n_classes}. Allowed: "
-                    "None for the most probable class, or tune_threshold(costs=...)."
-                )
-            ensemble, tuning = replace(predictor.ensemble, decision_weights=None, costs=None), None
+        ensemble, positive = predictor.ensemble, predictor.metric.positive
+        if value is None:
+            self._set_decision(without_decision(ensemble), None)
+        elif predictor.targets is not None:
+            self._set_decision(*label_thresholds_by_hand(ensemble, value, predictor.targets.titles))
+        elif positive is not None:
+            self._set_decision(*chosen_by_hand(ensemble, value, positive, self._out_of_fold(predictor)))
         else:
-            ensemble, tuning = chosen_by_hand(predictor.ensemble, value, positive, self._out_of_fold(predictor))
-        self._set_decision(ensemble, tuning)
+            raise InputError(
+                f"set_threshold({value!r}) is for two classes, but there are {predictor.task.n_classes}. Allowed: "
+                "None for the most probable class, or tune_threshold(costs=...)."
+            )
         return self
 
     @library_defaults()

@@ -321,7 +321,7 @@ class FittedEstimator(BaseEstimator):
                 X,
                 rows,
                 label,
-                positive=1 if predictor.metric.positive is None else predictor.metric.positive,
+                positive=predictor.metric.positive,
                 sampling=ShapleySampling(max_seconds=seconds, on_round=progress.update),
             )
 

@@ -283,7 +283,7 @@ def _category_texts(values: pd.Series) -> tuple[Integers, list[str]]:  # (n,), k
 
 
 def _begins_with_numbers(values: pd.Series) -> bool:
-    """Whether the first values spare a look at all distinct ones, of which numbers have many."""
+    """Whether the first values are numbers; then probably all are, and their many distinct texts need not be listed."""
     texts = distinct_texts(values.iloc[:SAMPLE])[1]
     return len(texts) > 0 and not np.isnan(plain_numbers(texts)).any()
 

@@ -46,7 +46,7 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
     The name of a sheet or of a table of a database may follow the name of the file: ``book.xlsx?June``,
     ``sqlite:///shop.db?orders``. A folder of Parquet, Feather or CSV files is one table.
     """
-    file, part = _without_part(Path(path))
+    file, part = _split_name(Path(path))
     kind = "folder" if file.is_dir() else _suffix(file, READABLE)
     if kind != "folder":
         check_exists(file)
@@ -76,8 +76,8 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
     return frame
 
 
-def _without_part(path: Path) -> tuple[Path, str | None]:
-    """Take the name of a sheet or of a table, and that of the protocol, off the name of a file."""
+def _split_name(path: Path) -> tuple[Path, str | None]:
+    """Return the file, without a protocol, and the name of a sheet or table behind its question mark."""
     name, part = os.fspath(path), ""
     if "?" in name and not path.exists():
         name, _, part = name.rpartition("?")

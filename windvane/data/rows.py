@@ -1,4 +1,4 @@
-"""Rows of X and what belongs to them (target, weights, groups, times): whether their order agrees, and some of them."""
+"""Arguments with a value for each row of X (target, weights, groups, times): their order, and a subset of the rows."""
 
 from __future__ import annotations
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from windvane.runtime.columns.table import Floats, Integers
 
-STANDARD_ERROR_RESAMPLES = 30
-
 
 def bootstrap(
     loss_of: Callable[[Integers], float],
@@ -58,5 +56,5 @@ def bootstrap_standard_error(
     def loss_of(rows: Integers) -> float:
         return loss(target[rows], prediction[rows], None if weight is None else weight[rows])
 
-    losses = bootstrap(loss_of, len(target), STANDARD_ERROR_RESAMPLES, seed=0, strata=target)
+    losses = bootstrap(loss_of, len(target), n_resamples=30, seed=0, strata=target)
     return float(np.std(losses, ddof=1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,6 @@ OF_EACH_TARGET: dict[Kind, tuple[str, ...]] = {
     "binary": ("roc_auc", "log_loss", "f1", "precision", "recall"),
     "regression": ("rmse", "mae", "r2"),
 }
-N_WORST = 10
 N_LIFT_GROUPS = 10
 MAX_SECONDS = 30.0  # for all intervals of the metrics, and again for those of the segments
 MAX_SEGMENTS, N_SEGMENT_BINS = 12, 5
@@ -158,7 +157,7 @@ def evaluate(
     segments: Mapping[str, Any] | None = None,
     columns: pd.DataFrame | None = None,
     targets: Targets | None = None,
-    n_worst: int = N_WORST,
+    n_worst: int = 10,
     max_seconds: float = MAX_SECONDS,
     seed: int = 0,
 ) -> Evaluation:
@@ -170,12 +169,10 @@ def evaluate(
     """
     check_integer("n_worst", n_worst, 0)
     labels = np.array([]) if classes is None else classes
-    positive = metric.positive if task.kind == "binary" else None
+    positive = metric.positive
     chosen = _choose_metrics(metric, metrics, predictions, task, classes)
-    rows, end = [], time.monotonic() + max_seconds
-    for i, one in enumerate(chosen):
-        low, high = _interval(predictions, one, seed, (end - time.monotonic()) / (len(chosen) - i))
-        rows.append({"metric": one.name, "score": _score(predictions, one), "low": low, "high": high})
+    scores = _scores([(predictions, one) for one in chosen], seed, max_seconds)
+    rows = [{"metric": one.name, **found} for one, found in zip(chosen, scores, strict=True)]
     is_class = task.is_classification
     return Evaluation(
         metric=metric.name,
@@ -185,7 +182,7 @@ def evaluate(
         metrics=pd.DataFrame(rows).assign(n=len(predictions)),
         classes=class_table(predictions, labels) if is_class else None,
         confusion=_confusion_table(predictions, labels) if is_class else None,
-        segments=segment_table(predictions, metric, segments or {}, positive, seed, max_seconds),
+        segments=segment_table(predictions, metric, segments or {}, seed, max_seconds),
         worst_rows=worst_rows(predictions, labels, n_worst, columns, targets),
         lift=None if positive is None else lift_table(predictions, positive),
         calibration=calibration_table(predictions, positive) if is_class else None,
@@ -298,27 +295,20 @@ def _as_texts(matrix: NDArray[Any], targets: Targets) -> NDArray[np.object_]:  #
 
 
 def segment_table(
-    predictions: Predictions,
-    metric: Metric,
-    segments: Mapping[str, Any],
-    positive: int | None,
-    seed: int,
-    max_seconds: float,
+    predictions: Predictions, metric: Metric, segments: Mapping[str, Any], seed: int, max_seconds: float
 ) -> pd.DataFrame:
     """Score of the metric in each segment of each column; `segments` has a value for each of the n rows."""
-    parts: list[tuple[str, str, Integers]] = []
+    parts: list[tuple[str, str, Predictions]] = []
     for column, values in segments.items():
         codes, names = make_segments(values)
-        parts += [(column, name, np.flatnonzero(codes == code)) for code, name in enumerate(names)]
-    found, end = [], time.monotonic() + max_seconds
-    for i, (column, name, rows) in enumerate(parts):
-        part = predictions.take(rows)
-        low, high = _interval(part, metric, seed, (end - time.monotonic()) / (len(parts) - i))
-        row: dict[str, Any] = {"column": column, "segment": name, "n": len(part)}
-        row |= {"score": _score(part, metric), "low": low, "high": high}
-        if positive is not None:
-            row["target"] = _mean(part.target == positive, part.weight)
-            row["prediction"] = _mean(part.prediction[:, positive], part.weight)
+        parts += [(column, name, predictions.take(np.flatnonzero(codes == code))) for code, name in enumerate(names)]
+    found = []
+    scores = _scores([(part, metric) for *_, part in parts], seed, max_seconds)
+    for (column, name, part), scored in zip(parts, scores, strict=True):
+        row: dict[str, Any] = {"column": column, "segment": name, "n": len(part), **scored}
+        if metric.positive is not None:
+            row["target"] = _mean(part.target == metric.positive, part.weight)
+            row["prediction"] = _mean(part.prediction[:, metric.positive], part.weight)
         elif part.prediction.ndim == 1:
             row["target"] = _mean(part.target, part.weight)
             row["prediction"] = _mean(part.prediction, part.weight)
@@ -432,18 +422,20 @@ def _score(predictions: Predictions, metric: Metric) -> float:
         return predictions.score(metric)
 
 
-def _interval(predictions: Predictions, metric: Metric, seed: int, max_seconds: float) -> tuple[float, float]:
-    """Return the 95 % interval of a score; NaN where it is unknown."""
-    if len(predictions) < 2 or lacks_a_class(predictions.target, metric):
-        return float("nan"), float("nan")
-    return predictions.interval(metric, seed, max_seconds) or (float("nan"), float("nan"))
+def _scores(pairs: Sequence[tuple[Predictions, Metric]], seed: int, max_seconds: float) -> Iterator[dict[str, float]]:
+    """Scores of predictions by their metrics, and 95 % intervals, NaN where they are unknown; all share the time."""
+    end = time.monotonic() + max_seconds
+    for i, (predictions, metric) in enumerate(pairs):
+        interval = None
+        if len(predictions) > 1 and not lacks_a_class(predictions.target, metric):
+            interval = predictions.interval(metric, seed, (end - time.monotonic()) / (len(pairs) - i))
+        low, high = interval or (float("nan"), float("nan"))
+        yield {"score": _score(predictions, metric), "low": low, "high": high}
 
 
 def _confusion_table(predictions: Predictions, labels: NDArray[Any]) -> pd.DataFrame:
-    found = confusion(predictions.target, predictions.labels, [str(label) for label in labels.tolist()])
-    return pd.DataFrame(
-        found.counts, index=pd.Index(found.names, name="true"), columns=pd.Index(found.names, name="predicted")
-    )
+    counts, names = confusion(predictions.target, predictions.labels, [str(label) for label in labels.tolist()])
+    return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))
 
 
 def _mean(values: NDArray[Any], weight: Floats | None) -> float:

@@ -126,7 +126,7 @@ class Metric:
         weighted = weight is not None and weight.any() and _takes(self.function, "sample_weight")
         arguments: dict[str, Any] = {"sample_weight": weight} if weighted else {}
         if not self.own:
-            return self._direction(float(self.function(target, answer, **arguments)))
+            return self.score(float(self.function(target, answer, **arguments)))
         try:
             value = self.function(target, answer, **arguments)
         except MetricError:  # of one of several targets
@@ -139,7 +139,7 @@ class Metric:
             number = math.nan
         if math.isnan(number):
             raise MetricError(f"The metric {self.name!r} returned {value!r}, but must return a number.")
-        return self._direction(number)
+        return self.score(number)  # a value becomes its loss as a loss becomes its value
 
     def score(self, loss: float) -> float:
         """Value of the metric for a loss.
@@ -154,14 +154,10 @@ class Metric:
         float
             In the direction of `function`.
         """
-        return self._direction(loss)
-
-    def _direction(self, value: float) -> float:
-        """Turn a value into a loss, and a loss into a value."""
         if not self.greater_is_better:
-            return value
+            return loss
         # The user's may be tiny beside 1, where nothing would be left of the differences.
-        return -value if self.own else 1.0 - value
+        return -loss if self.own else 1.0 - loss
 
 
 def _in_sorted_order(probabilities: Floats, classes: NDArray[Any]) -> Floats:

@@ -9,21 +9,18 @@ from typing import Any
 from windvane.errors import some_of
 from windvane.evaluation.columns.identifiers import find_identifiers
 from windvane.evaluation.columns.importance import encoded_columns, matrix_columns, permutation_importance
-from windvane.evaluation.curves import classification_figures, regression_figures
 from windvane.evaluation.evaluation import evaluate
 from windvane.evaluation.predictions import Predictions
-from windvane.evaluation.score_text import natural_score
 from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
 from windvane.report.data_checks import find_data_issues, single_column_scores
 from windvane.report.data_section import data_section, shift_section
-from windvane.report.description import Description
+from windvane.report.description import SEED, Description
 from windvane.report.explanation_section import explain_sample, explanation_section
 from windvane.report.images.doubts import doubts_section
 from windvane.report.images.inside import inside_sections
 from windvane.report.images.networks import networks_section
 from windvane.report.images.overview import evaluated_images, examples_section, images_section
 from windvane.report.predictions_section import (
-    HeadlineScores,
     classification_section,
     describe_rows,
     evaluation_section,
@@ -35,7 +32,6 @@ from windvane.report.report_data import ReportData
 from windvane.report.search_section import ensemble_section, failure_section, search_section
 from windvane.version import VERSION
 
-SEED = 0  # of every sample; the foot of the page names it
 MAX_INTERVAL_SECONDS = 4.0  # for the intervals of all metrics
 MAX_IMPORTANCE_ROWS, MAX_IMPORTANCE_SECONDS = 1_000, 10.0
 MAX_NAMED_COLUMNS, MAX_NAME_LENGTH = 8, 60
@@ -84,23 +80,7 @@ def _page(data: ReportData, first: list[Section], column_scores: dict[str, float
     ]
     title = "windvane report" if data.kept_in is None else f"windvane: {data.kept_in.name}"
     footer = f"Written by windvane {VERSION}. Samples on this page are drawn with seed {SEED}."
-    lead = headline(data, _headline_scores(data))
-    return Page(title, lead, [section for section in sections if section is not None], footer)
-
-
-def _headline_scores(data: ReportData) -> HeadlineScores:
-    metric, test = data.metric, data.test
-    test_score, interval = None, None
-    if test is not None:
-        test_score, interval = test.score(metric), test.interval(metric, SEED)
-    elif data.test_score is not None:
-        test_score = natural_score(metric, data.test_score)
-    constant = None
-    if data.constant is not None and data.predictions is not None:
-        constant = data.predictions.constant_score(metric, data.constant.values)
-    elif data.constant is not None:
-        constant = metric.score(data.constant.loss)
-    return HeadlineScores(metric.score(data.ensemble.loss), test_score, interval, constant)
+    return Page(title, headline(data, SEED), [section for section in sections if section is not None], footer)
 
 
 def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> list[Section]:
@@ -118,11 +98,9 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     )
     sections = [evaluation_section(evaluation, predictions, data.tuning)]
     if data.task.is_classification:
-        positive = 1 if data.metric.positive is None else data.metric.positive
-        figures = classification_figures(predictions, data.labels, positive)
-        sections.append(classification_section(figures, predictions, data.labels))
+        sections.append(classification_section(predictions, data.labels, data.metric.positive))
     elif data.task.n_targets == 1:
-        sections.append(regression_section(regression_figures(predictions, SEED), predictions))
+        sections.append(regression_section(predictions, SEED))
     if data.predictor.images is not None:
         return [*sections, *_images_sections(data, predictions)]
     return [*sections, *_columns_sections(data, predictions, column_scores)]

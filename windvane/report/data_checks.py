@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -95,9 +94,9 @@ def single_column_scores(
 def find_data_issues(
     table: Table,
     schema: Schema,
-    target: NDArray[Any] | None = None,
-    column_scores: Mapping[str, float] = MappingProxyType({}),
-    labels: Sequence[str] = (),
+    target: NDArray[Any] | None,
+    column_scores: Mapping[str, float],
+    labels: Sequence[str],
     *,
     ids: Sequence[str],
     left_out_ids: Collection[str] = (),

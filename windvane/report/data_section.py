@@ -105,16 +105,12 @@ def data_section(data: TableSummary) -> Section:
 
 
 def table_size(n_rows: int, schema: Schema) -> str:
-    """Numbers of rows and columns in words, as in "150 rows, 2 columns: 2 numeric"."""
-    return f"{counted(n_rows, 'row')}, {counted(len(schema.feature_names), 'column')}: {count_kinds(schema)}"
-
-
-def count_kinds(schema: Schema) -> str:
-    """The number of columns of each kind in words, as in "12 numeric, 3 categorical"."""
-    if schema.n_sparse:
-        return "a sparse matrix of numbers"
+    """Rows, columns and how many there are of each kind in words, as in "150 rows, 2 columns: 2 numeric"."""
     counts: Counter[str] = Counter(column.kind for column in schema.columns)
-    return ", ".join(f"{counts[kind]:,} {name}" for kind, name in KIND_NAMES.items() if counts[kind])
+    kinds = ", ".join(f"{counts[kind]:,} {name}" for kind, name in KIND_NAMES.items() if counts[kind])
+    if schema.n_sparse:
+        kinds = "a sparse matrix of numbers"
+    return f"{counted(n_rows, 'row')}, {counted(len(schema.feature_names), 'column')}: {kinds}"
 
 
 def shift_section(data: TableSummary) -> Section:

@@ -24,13 +24,13 @@ def explain_sample(predictor: Predictor, table: Table, background: Table, seed: 
     """Explain some rows of a table, within a few seconds."""
     n_rows = min(MAX_ROWS, max(MIN_ROWS, MAX_CELLS // max(1, table.n_columns)))
     rows = np.sort(np.random.default_rng(seed).permutation(table.n_rows)[:n_rows])
-    some, positive = table.take(rows), predictor.metric.positive
+    some = table.take(rows)
     return explain_table(
         predictor,
         some,
         _values_of(some, predictor.schema),
         background,
-        positive=1 if positive is None else positive,
+        positive=predictor.metric.positive,
         sampling=ShapleySampling(max_seconds=MAX_SECONDS, seed=seed),
     )
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from windvane.evaluation.columns.importance import Importance
-from windvane.evaluation.curves import ClassCurves, ClassificationFigures, RegressionFigures
+from windvane.evaluation.curves import ClassCurves, class_curves, confusion, top_confusions
 from windvane.evaluation.decisions.thresholds import DecisionTuning
 from windvane.evaluation.evaluation import Evaluation
 from windvane.evaluation.evaluation_page import (
@@ -27,6 +26,7 @@ from windvane.evaluation.evaluation_page import (
     worst_rows_table,
 )
 from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.score_text import natural_score
 from windvane.pages.html_builder import (
     Html,
     Section,
@@ -43,43 +43,44 @@ from windvane.pages.svg_charts import Axis, Series, histogram, plot
 from windvane.pages.texts import counted
 from windvane.report.report_data import ReportData
 from windvane.report.search_section import describe_direction
+from windvane.runtime.columns.table import Floats
 
 MAX_PAIRS = 6  # of confused classes
 MAX_COLUMNS = 15
+MAX_DOTS = 800  # of a scatter plot
+N_BINS = 30  # of the histogram of errors
+N_GROUPS = 10  # of rows with similar predictions
 OUT_OF_FOLD = "Each is predicted by models that did not train on it, but these rows selected the models and weights."
 
 
-@dataclass(frozen=True)
-class HeadlineScores:
-    """The scores at the top of the page, in the direction of the metric; None for what is unknown."""
-
-    validation: float
-    test: float | None = None
-    interval: tuple[float, float] | None = None  # of the test score
-    constant: float | None = None  # of a constant prediction
-
-
-def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
-    """What was learned, and its scores: the test score first if there is one."""
+def headline(data: ReportData, seed: int) -> list[Html]:
+    """What was learned, and its scores: the test score first if there is one; `seed` is that of its interval."""
     task, metric = data.task, data.metric
     direction = describe_direction(metric)
     entries: list[tuple[str, str, object]] = []
-    if scores.test is not None:
-        interval = ""
-        if scores.interval is not None:
-            interval = f"95 % interval {number(scores.interval[0])} to {number(scores.interval[1])}; "
-        n_rows = "" if data.test is None else f"{len(data.test):,} "
-        remark = f"{interval}{n_rows}rows that the search did not see; {direction}"
-        entries.append((f"Test {data.metric_title}", number(scores.test), remark))
+    test, about = None, ""
+    if data.test is not None:
+        test, interval = data.test.score(metric), data.test.interval(metric, seed)
+        if interval is not None:
+            about = f"95 % interval {number(interval[0])} to {number(interval[1])}; "
+        about += f"{len(data.test):,} "
+    elif data.test_score is not None:
+        test = natural_score(metric, data.test_score)
+    if test is not None:
+        remark = f"{about}rows that the search did not see; {direction}"
+        entries.append((f"Test {data.metric_title}", number(test), remark))
     remark = "selected the model, so it is optimistic" + ("" if entries else f"; {direction}")
-    entries.append((f"Validation {data.metric_title}", number(scores.validation), remark))
-    if scores.constant is not None:
+    entries.append((f"Validation {data.metric_title}", number(metric.score(data.ensemble.loss)), remark))
+    if data.constant is not None:
+        constant = metric.score(data.constant.loss)
+        if data.predictions is not None:
+            constant = data.predictions.constant_score(metric, data.constant.values)
         target = "class frequencies" if task.is_classification else "median" if metric.name == "mae" else "mean"
         if task.n_targets > 1:
             target = "of each target its best constant"
         elif task.quantile is not None:
             target = f"quantile {task.quantile:g}"
-        entries.append(("Constant prediction", number(scores.constant), f"{target} of the training target"))
+        entries.append(("Constant prediction", number(constant), f"{target} of the training target"))
     if data.predictor.images is None:
         entries.append(("Data", f"{task.n_rows:,} x {len(data.schema.feature_names):,}", "rows x columns"))
     else:
@@ -91,7 +92,7 @@ def headline(data: ReportData, scores: HeadlineScores) -> list[Html]:
     elif task.is_classification:
         kind += f", {task.n_classes:,} classes"
     content = [paragraph(f"{kind}, evaluated by {data.metric_title}."), metric_cards(entries)]
-    if scores.test is None:
+    if test is None:
         hint = "There is no unbiased score yet. Pass rows that the search did not see: "
         content.append(note(hint + "model.report(path, X_test, y_test) or windvane report --test."))
     if data.manifest.get("own_metric") and data.manifest.get("metric") != metric.name:
@@ -117,40 +118,45 @@ def evaluation_section(evaluation: Evaluation, predictions: Predictions, tuning:
     return Section("Evaluation", content)
 
 
-def classification_section(found: ClassificationFigures, predictions: Predictions, labels: Sequence[str]) -> Section:
-    """How a classifier errs: confusion and curves."""
-    names = found.confusion.names
-    remark = f" Accuracy {found.accuracy:.1%}."
+def classification_section(predictions: Predictions, labels: Sequence[str], positive: int | None) -> Section:
+    """How a classifier errs: confusion, and curves, of two classes those of the positive one."""
+    target, predicted = predictions.target, predictions.labels
+    counts, names = confusion(target, predicted, labels)
+    remark = f" Accuracy {float(np.mean(predicted == target)):.1%}."
     if len(names) < len(labels):
         remark += f" The {len(names) - 1} largest of {len(labels)} classes are shown."
-    content = [_about_rows(predictions), confusion_figure(found.confusion.counts, names, remark)]
-    if len(labels) > 2 and found.top_confusions:
-        content.append(confusions_table(found.top_confusions[:MAX_PAIRS], "rows"))
-    if found.curves:
-        content.append(side_by_side(*_curve_figures(found.curves, is_binary=len(labels) == 2)))
+    content = [_about_rows(predictions), confusion_figure(counts, names, remark)]
+    confused = top_confusions(target, predicted, labels)
+    if len(labels) > 2 and confused:
+        content.append(confusions_table(confused[:MAX_PAIRS], "rows"))
+    curves = class_curves(target, predictions.prediction, labels, positive)
+    if curves:
+        content.append(side_by_side(*_curve_figures(curves, is_binary=len(labels) == 2)))
     return Section("Predictions", content)
 
 
-def regression_section(found: RegressionFigures, predictions: Predictions) -> Section:
-    """How a regressor errs: predicted against true values, and the errors."""
-    n_dots, n_rows = len(found.dots[0]), len(predictions)
-    both = Axis.around("", np.concatenate(found.dots))
+def regression_section(predictions: Predictions, seed: int) -> Section:
+    """How a regressor errs: predicted against true values, and the errors; `seed` draws the dots."""
+    some = predictions.sample(MAX_DOTS, seed)
+    both = Axis.around("", np.concatenate([some.prediction, some.target]))
     ends = np.array([both.low, both.high])
-    shown = f"{n_dots:,} rows drawn at random" if n_dots < n_rows else "all rows"
+    shown = f"{len(some):,} rows drawn at random" if len(some) < len(predictions) else "all rows"
     scatter = plot(
-        [Series(ends, ends, "dashed", 4), Series(*found.dots, "points")],
+        [Series(ends, ends, "dashed", 4), Series(some.prediction, some.target, "points")],
         Axis("predicted", both.low, both.high),
         Axis("true", both.low, both.high),
         "True over predicted values",
     )
-    edges, counts = found.histogram
-    median, quantile = found.absolute_errors
+    errors = predictions.prediction - predictions.target  # (n,)
+    low, high = map(float, np.quantile(errors, [0.005, 0.995]))
+    counts, edges = np.histogram(errors, bins=N_BINS, range=(low, high) if high > low else (low - 0.5, high + 0.5))
+    median, quantile = map(float, np.quantile(np.abs(errors), [0.5, 0.9]))
     caption = f"Half of the errors are below {number(median, 3)}, nine of ten below {number(quantile, 3)}. "
     caption += "The outer 1 % are not shown."
     content = side_by_side(
         figure("True over predicted", scatter, f"Dots: {shown}. Dashed: exact."),
         figure("Errors", histogram(counts, edges, "predicted - true", "Histogram of the errors"), caption),
-        _grouped_errors_figure(found),
+        _grouped_errors_figure(predictions.prediction, errors),
     )
     return Section("Predictions", [_about_rows(predictions), content])
 
@@ -218,9 +224,11 @@ def _curve_figures(curves: Sequence[ClassCurves], is_binary: bool) -> list[Html]
     ]
 
 
-def _grouped_errors_figure(found: RegressionFigures) -> Html:
-    """Quartiles of the errors over the prediction: they show bias and growing spread."""
-    x, (low, median, high) = found.group_predictions, found.group_errors
+def _grouped_errors_figure(prediction: Floats, errors: Floats) -> Html:
+    """Quartiles of the errors of rows with similar predictions: they show bias and growing spread."""
+    groups = np.array_split(np.argsort(prediction, kind="stable"), min(N_GROUPS, len(errors)))
+    x = np.array([prediction[rows].mean() for rows in groups])  # (g,)
+    low, median, high = np.array([np.quantile(errors[rows], [0.25, 0.5, 0.75]) for rows in groups]).T  # (g,) each
     series = [
         Series(x, low, "dashed", 0, "middle half"),
         Series(x, high, "dashed", 0),

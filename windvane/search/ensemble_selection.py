@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from windvane.data.task import Task
 from windvane.errors import MetricError
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.decisions.calibration import Loss, fit_decision_weights, fit_rank_costs, fit_temperature
+from windvane.evaluation.decisions.calibration import Loss, fit_temperature, with_label_decision
 from windvane.evaluation.decisions.conformal import fit_class_sets, fit_intervals
 from windvane.evaluation.metrics import MeanOverTargets, round_loss, significant_digits
 from windvane.models import FAMILIES
@@ -228,11 +228,7 @@ class EnsembleBuilder:
             return replace(ensemble, temperature=fit_temperature(blend, self._loss), averages_roots=averages_roots)
         if self._metric.needs != "labels":
             return ensemble
-        costs = fit_rank_costs(blend, self._metric, self._loss)
-        if costs is not None:
-            return replace(ensemble, costs=costs)
-        weights = fit_decision_weights(blend, self._loss, self._spread, most_calls)
-        return replace(ensemble, decision_weights=weights)
+        return with_label_decision(ensemble, blend, self._metric, self._loss, self._spread, most_calls)
 
     def blend(self, ensemble: Ensemble) -> Floats | None:
         """Blend the validation predictions of an ensemble, before its temperature; None if a member has none."""

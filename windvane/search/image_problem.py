@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.data.images.checks import ImageCheck, check_images, decode_squares
-from windvane.data.images.duplicates import find_copies_until, find_duplicates
+from windvane.data.images.duplicates import find_copies, find_duplicates
 from windvane.data.images.listing import ImageListing, Skipped
 from windvane.data.images.objects import ObjectGroups, find_object_groups, object_key
 from windvane.data.images.read import list_labelled
@@ -158,7 +158,7 @@ def prepare_image_problem(
         objects = find_object_groups(names, target, matrix, settings.seed)
         by_group = by_group if objects is None else objects.groups
     clusters = find_duplicates([listing.items[i] for i in rows], checks, deadline)
-    alike, n_compared = find_copies_until([pixels[i] for i in places.tolist()], deadline)
+    alike, n_compared = find_copies([pixels[i] for i in places.tolist()], deadline)
     together = keep_together(by_group, [*clusters, *alike])
     given = np.array([listing.splits[i] == "valid" for i in rows])
     folds, policy = _make_folds(target, together, given, settings, options.valid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from windvane.data.images.duplicates import (
     Duplicate,
     count_copies,
     find_copies,
-    find_copies_until,
     find_duplicates,
 )
 from windvane.runtime.images import Item
@@ -60,9 +58,9 @@ def test_images_that_look_the_same_are_found() -> None:
     different = coarse.repeat(4, axis=1).repeat(4, axis=2)  # (12, 32, 32, 3)
     noisy = np.clip(different[:3] + rng.normal(0, 3, (3, 32, 32, 3)), 0, 255).astype(np.uint8)
     flat = np.full((4, 32, 32, 3), 128, np.uint8)  # their hash is noise
-    assert find_copies(np.concatenate([different, noisy, flat])) == [[0, 12], [1, 13], [2, 14]]
-    assert find_copies(different[:1]) == []
-    assert find_copies(flat) == []
+    assert find_copies(np.concatenate([different, noisy, flat])) == ([[0, 12], [1, 13], [2, 14]], 19)
+    assert find_copies(different[:1]) == ([], 1)
+    assert find_copies(flat) == ([], 4)
 
 
 def test_copies_between_two_sets_are_counted_but_a_common_look_is_not() -> None:
@@ -74,15 +72,15 @@ def test_copies_between_two_sets_are_counted_but_a_common_look_is_not() -> None:
     assert count_copies(new[:18], old) == 0
     assert count_copies(new, old, deadline=0.0) is None
     new[:10] = new[0]
-    assert find_copies(np.concatenate([new, images[20:]])) == []  # 10 of 60 are more than a twentieth
+    assert find_copies(np.concatenate([new, images[20:]])) == ([], 60)  # 10 of 60 are more than a twentieth
 
 
 def test_a_deadline_leaves_the_last_images_out_of_the_search_for_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8).repeat(4, axis=1).repeat(4, axis=2)
     images[5], images[39] = images[2], images[3]
-    assert find_copies_until(images, math.inf) == ([[2, 5], [3, 39]], 40)
-    assert find_copies_until(images, 0.0) == ([], 0)
+    assert find_copies(images) == ([[2, 5], [3, 39]], 40)
+    assert find_copies(images, 0.0) == ([], 0)
     ticks = itertools.count()
     monkeypatch.setattr(duplicates.time, "monotonic", lambda: float(next(ticks)))
-    assert find_copies_until(images, 100.0) == ([[2, 5]], 29)  # a look at the clock an image, and 0.3 of the time
+    assert find_copies(images, 100.0) == ([[2, 5]], 29)  # a look at the clock an image, and 0.3 of the time

@@ -27,6 +27,7 @@ from windvane.evaluation.decisions.thresholds import (
     transfer_decision,
     tune_decision,
     with_threshold,
+    without_decision,
 )
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.evaluation.predictions import Predictions
@@ -184,15 +185,15 @@ def test_a_metric_may_be_named_like_a_condition() -> None:
 def test_a_threshold_that_was_set() -> None:
     predictions = make()
     found, tuning = chosen_by_hand(PLAIN, 0.7, 1, predictions)
-    assert tuning is not None and tuning.curve is not None
+    assert tuning.curve is not None
     chosen = predictions.prediction[:, 1] > 0.7
     assert tuning.score == pytest.approx(sk.f1_score(predictions.target, chosen))
     assert str(tuning).startswith(f"threshold 0.7 set by hand: f1 {tuning.score:.4g}, for the most probable class")
     same, unknown = chosen_by_hand(PLAIN, 0.7, 1, None)
-    assert unknown is not None and same == found
+    assert same == found
     again = DecisionTuning.from_json(json.loads(json.dumps(unknown.to_json(), allow_nan=False)))
     assert again is not None and np.isnan(again.score) and str(again) == "threshold 0.7 set by hand"
-    assert chosen_by_hand(found, None, 1, predictions) == (PLAIN, None)
+    assert without_decision(found) == PLAIN
 
 
 def test_a_tuning_in_json() -> None:

@@ -74,17 +74,13 @@ def _whole_digest(item: Item, i: int) -> Hashable:
         return i
 
 
-def find_copies(pixels: Images) -> list[list[int]]:
-    """Return the positions of images (s, s, 3) that look the same, in clusters.
+def find_copies(pixels: Images, deadline: float = math.inf) -> tuple[list[list[int]], int]:
+    """Return the positions of images (s, s, 3) that look the same, in clusters, and how many images were compared.
 
     Two images look the same if few bits of their difference hashes (dHash, 256 bits) differ, and their cells are about
-    equally bright. Clusters so large that they are a common look, not copies, are left out.
+    equally bright. Clusters so large that they are a common look, not copies, are left out. Compared are as many of the
+    first images as the time before `deadline`, a `time.monotonic` instant, allows.
     """
-    return find_copies_until(pixels, math.inf)[0]
-
-
-def find_copies_until(pixels: Images, deadline: float) -> tuple[list[list[int]], int]:
-    """Return the clusters of `find_copies` among as many of the first images as the time allows, and their number."""
     now = time.monotonic()
     cells = _all_gray_cells(pixels, now + CELLS_SHARE * (deadline - now))
     largest = max(2, MAX_CLUSTER * len(cells))
@@ -94,7 +90,7 @@ def find_copies_until(pixels: Images, deadline: float) -> tuple[list[list[int]],
 def count_copies(pixels: Images, others: Images, deadline: float = math.inf) -> int | None:
     """Count the images that look like one of the others, by `find_copies`; None if that lasts beyond `deadline`."""
     n, both = len(pixels), [*pixels, *others]
-    clusters, n_compared = find_copies_until(both, deadline)
+    clusters, n_compared = find_copies(both, deadline)
     if n_compared < len(both):
         return None
     return sum(sum(i < n for i in one) for one in clusters if max(one) >= n)

@@ -81,11 +81,6 @@ class Lags:
             if given is not None and not all(isinstance(column, str) for column in _listed(name, given)):
                 raise InputError(f"{name}={given!r} is not usable. Allowed: names of columns.")
 
-    @classmethod
-    def of_argument(cls, lags: Any) -> Lags:
-        """Return lags as they were passed to `fit`: also numbers alone."""
-        return lags if isinstance(lags, Lags) else cls(lags)
-
 
 def _listed(name: str, given: Any) -> list[Any]:
     if isinstance(given, str | int | np.integer):
@@ -120,7 +115,7 @@ def learn_lags(
     date_formats: Mapping[str, str] | None = None,
 ) -> LagFeatures:
     """Learn the steps of time from a training table, and remember all of its rows; `time` is the name of a column."""
-    lags = Lags.of_argument(lags)
+    lags = lags if isinstance(lags, Lags) else Lags(lags)
     steps = sorted({int(step) for step in _listed("lags", lags.steps)})
     if not isinstance(frame, pd.DataFrame) or not isinstance(time, str):
         raise InputError("lags need time=, the name of a column of X with the times, to find them at predict, too.")

@@ -30,7 +30,6 @@ from windvane.runtime.columns.table import Floats, Integers, Table
 MAX_ROWS_AT_ONCE, MAX_CELLS_AT_ONCE = 20_000, 20_000_000  # that are predicted
 MAX_COLUMNS, N_ALONE = 1_000, 100  # of more columns, 100 are explained one by one, the others together
 MAX_RANKED_ROWS = 2_000  # of the background, by which these 100 are chosen
-MAX_ROUNDS = 128  # of one order of the columns, forwards and backwards, and one background row
 
 # Returns the number that is explained for each row; of the n rows repeated m times, in shape (m n,).
 Output = Callable[[Table], Floats]
@@ -74,7 +73,7 @@ class Explanation:
 class ShapleySampling:
     """How long to sample, and from which seed."""
 
-    max_rounds: int = MAX_ROUNDS
+    max_rounds: int = 128  # of one order of the columns, forwards and backwards, and one background row
     max_seconds: float = math.inf  # after which no round begins; one is always made
     seed: int = 0
     on_round: Callable[[int, int], None] = lambda done, total: None  # rounds that are done, of how many
@@ -86,7 +85,7 @@ def explain(
     background: Table,
     label: Any = None,
     *,
-    positive: int = 1,
+    positive: int | None = 1,
     sampling: ShapleySampling = ShapleySampling(),
 ) -> Explanation:
     """Explain predicted numbers, or probabilities: of `label`, of the positive class, or of more the predicted one."""
@@ -109,7 +108,7 @@ def explain_table(
     background: Table,
     label: Any = None,
     *,
-    positive: int,
+    positive: int | None,
     sampling: ShapleySampling,
 ) -> Explanation:
     """Explain the rows of a table; `data` holds the same rows as the user has them, in the columns that are read."""
@@ -167,7 +166,7 @@ def shapley_values(
     return rounds.mean(axis=0), error, np.mean(starts, axis=0)
 
 
-def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive: int) -> tuple[Output, str]:
+def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive: int | None) -> tuple[Output, str]:
     """Return what is explained of the rows of a table, and its name."""
     classes = model.classes
     if classes is None:
@@ -181,6 +180,7 @@ def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive:
         codes, name = model.predict_raw(table).argmax(axis=1), "probability of the class that is predicted for each"
     else:
         code = positive if label is None else known[to_canonical_text(label)]
+        assert code is not None  # one of two classes is the positive one
         codes, name = np.full(table.n_rows, code), f"probability of {classes[code]!s} for each"
 
     def probability(rows: Table) -> Floats:

@@ -6,8 +6,7 @@ Notation: n rows, k classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from windvane.errors import InputError, check_choice
 from windvane.evaluation.metric_functions import log_loss
 from windvane.evaluation.metrics import ORDINAL, Metric, round_loss
 from windvane.runtime.columns.table import Floats, Integers
-from windvane.runtime.ensemble import apply_calibration, apply_temperature
+from windvane.runtime.ensemble import Ensemble, apply_temperature
 
 N_BINS = 10  # of a calibration curve
 N_PASSES = 2  # over the classes, in search of decision weights
@@ -33,7 +32,6 @@ MIN_GAP, SLOPE = 1e-6, 1e-6
 
 Loss = Callable[[Floats], float]
 Knots = tuple[tuple[float, ...], tuple[float, ...]]
-CalibrationMethod = Literal["none", "temperature", "isotonic", "venn_abers"]
 
 
 def fit_temperature(probabilities: Floats, loss: Loss) -> float:
@@ -93,6 +91,17 @@ def fit_rank_costs(probabilities: Floats, metric: Metric, loss: Loss) -> tuple[t
     if round_loss(loss(-(probabilities @ costs))) >= round_loss(loss(probabilities)):
         return None
     return tuple(map(tuple, costs.tolist()))
+
+
+def with_label_decision(
+    ensemble: Ensemble, probabilities: Floats, metric: Metric, loss: Loss, standard_error: Loss, max_calls: float
+) -> Ensemble:
+    """Return the ensemble with the costs, or else the decision weights, that a metric of labels gains by."""
+    costs = fit_rank_costs(probabilities, metric, loss)
+    if costs is not None:
+        return replace(ensemble, costs=costs)
+    weights = fit_decision_weights(probabilities, loss, standard_error, max_calls)
+    return replace(ensemble, decision_weights=weights)
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,7 @@ class Calibration:
         For two classes, probabilities of the second one and what they become; None for methods without them.
     """
 
-    method: CalibrationMethod
+    method: str
     log_losses: Mapping[str, float]
     error: float
     error_before: float
@@ -194,8 +203,9 @@ def fit_calibration(
     for train, test in StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(target, target):
         of_train = None if weight is None else weight[train]
         for name in names:
-            fitted = METHODS[name](probabilities[train], target[train], of_train)
-            held_out[name][test] = apply_fitted(probabilities[test], *fitted)
+            temperature, knots = METHODS[name](probabilities[train], target[train], of_train)
+            fitted = Ensemble((), 0.0, temperature, calibration=knots)
+            held_out[name][test] = fitted.calibrate(probabilities[test])
     losses = {name: -np.log(np.clip(p[np.arange(n), target], 1e-15, 1.0)) for name, p in held_out.items()}
     means = {name: float(np.average(values, weights=weight)) for name, values in losses.items()}
     best = method
@@ -207,12 +217,7 @@ def fit_calibration(
                 best = name
     temperature, knots = METHODS[best](probabilities, target, weight)
     errors = [expected_calibration_error(target, held_out[name], weight) for name in (best, "none")]
-    return Calibration(best, means, errors[0], errors[1], n, temperature, knots)  # type: ignore[arg-type]
-
-
-def apply_fitted(probabilities: Floats, temperature: float, knots: Knots | None) -> Floats:
-    """Apply what a method has learned."""
-    return apply_temperature(probabilities, temperature) if knots is None else apply_calibration(probabilities, *knots)
+    return Calibration(best, means, errors[0], errors[1], n, temperature, knots)
 
 
 def _nothing(probabilities: Floats, target: Integers, weight: Floats | None) -> tuple[float, Knots | None]:

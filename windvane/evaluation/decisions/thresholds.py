@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from windvane.errors import InputError, check_number, unknown_name_error
 from windvane.evaluation.bootstrap import bootstrap_standard_error
-from windvane.evaluation.decisions.calibration import evenly_spaced, fit_decision_weights, fit_rank_costs
+from windvane.evaluation.decisions.calibration import evenly_spaced, with_label_decision
 from windvane.evaluation.metrics import MeanOverTargets, Metric
 from windvane.evaluation.predictions import Predictions
 from windvane.runtime.columns.table import Floats
@@ -124,8 +124,8 @@ def with_threshold(ensemble: Ensemble, threshold: float, positive: int) -> Ensem
 
 
 def without_decision(ensemble: Ensemble) -> Ensemble:
-    """Return the ensemble as it predicts the most probable class."""
-    return replace(ensemble, decision_weights=None, costs=None)
+    """Return the ensemble as it predicts the most probable class, or the labels above one half."""
+    return replace(ensemble, decision_weights=None, costs=None, label_thresholds=None)
 
 
 def transfer_decision(
@@ -228,29 +228,22 @@ def tune_decision(
     def standard_error(p: Floats) -> float:
         return bootstrap_standard_error(metric.loss, target, p, weight)
 
-    rank_costs = fit_rank_costs(plain.prediction, metric, loss)
-    if rank_costs is not None:
-        found = replace(plain.ensemble, costs=rank_costs)
-    else:
-        factors = fit_decision_weights(plain.prediction, loss, standard_error, max_calls=20_000)
-        found = replace(plain.ensemble, decision_weights=factors)
+    found = with_label_decision(plain.ensemble, plain.prediction, metric, loss, standard_error, max_calls=20_000)
     scores = [replace(plain, ensemble=one).score(metric) for one in (found, plain.ensemble)]
     return found, _tuned(metric.name, None, scores, plain)
 
 
 def chosen_by_hand(
-    ensemble: Ensemble, threshold: float | None, positive: int, predictions: Predictions | None
-) -> tuple[Ensemble, DecisionTuning | None]:
+    ensemble: Ensemble, threshold: float, positive: int, predictions: Predictions | None
+) -> tuple[Ensemble, DecisionTuning]:
     """Return the ensemble with a threshold, and the curve around it if there are predictions to draw it from."""
-    plain = without_decision(ensemble)
-    if threshold is None:
-        return plain, None
     found = with_threshold(ensemble, threshold, positive)
     if predictions is None:
         return found, DecisionTuning(BY_HAND, threshold, np.nan, np.nan, 0, out_of_fold=True)
     curve = threshold_curve(predictions, positive)
     curve = curve.assign(score=curve["f1"]).iloc[evenly_spaced(len(curve), MAX_CURVE)].reset_index(drop=True)
-    scores = [label_rates(replace(predictions, ensemble=one), positive)["f1"] for one in (found, plain)]
+    both = (found, without_decision(ensemble))
+    scores = [label_rates(replace(predictions, ensemble=one), positive)["f1"] for one in both]
     return found, _tuned(BY_HAND, threshold, scores, predictions, curve)
 
 
@@ -265,7 +258,7 @@ def tune_label_thresholds(
         )
     if not metric.of_labels:
         raise _no_labels(metric)
-    plain = replace(predictions, ensemble=replace(predictions.ensemble, label_thresholds=None))
+    plain = replace(predictions, ensemble=without_decision(predictions.ensemble))
     thresholds = []
     for j in range(len(titles)):
         part = plain.of_target(j)
@@ -280,14 +273,11 @@ def tune_label_thresholds(
     return found, tuned
 
 
-def label_thresholds_by_hand(ensemble: Ensemble, value: Any, titles: Sequence[str]) -> tuple[Ensemble, Any]:
+def label_thresholds_by_hand(ensemble: Ensemble, value: Any, titles: Sequence[str]) -> tuple[Ensemble, DecisionTuning]:
     """Return the ensemble with other thresholds of several labels, and a record of it.
 
-    `value` is one number for all labels, a number for each, or a mapping of names, whose other labels stay as they are;
-    None is one half for all.
+    `value` is one number for all labels, a number for each, or a mapping of names, whose other labels stay as they are.
     """
-    if value is None:
-        return replace(ensemble, label_thresholds=None), None
     chosen = dict(zip(titles, ensemble.label_thresholds or [0.5] * len(titles), strict=True))
     if isinstance(value, Mapping):
         for name, one in value.items():

@@ -76,7 +76,7 @@ def _copies(data: ReportData) -> list[Html]:
         names += image_names(data, test.rows, is_test=True)
         columns.append(test.table.take(test.rows).images)
     pixels = [image for column in columns if column is not None for image in column.each()][:MAX_COMPARED]
-    clusters = find_copies(pixels)
+    clusters, _ = find_copies(pixels)
     if not clusters:
         return [paragraph(f"No two of {len(pixels):,} images look the same.")]
     differ = [len(np.unique(target[cluster])) > 1 for cluster in clusters]
