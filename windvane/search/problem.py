@@ -152,7 +152,7 @@ class Problem:
         """Read the files of `write`, the table memory-mapped; raises RunError if the folder is incomplete."""
         try:
             record = json.loads((folder / "task.json").read_text())
-            seed, refits = int(record.pop("seed")), bool(record.pop("refits", False))
+            seed, refits = int(record.pop("seed")), bool(record.pop("refits"))
             weight = folder / "weight.npy"
             with np.load(folder / "folds.npz") as arrays:
                 count = len(arrays.files) // 2

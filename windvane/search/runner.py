@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -106,7 +107,11 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
             if images is not None:
                 manifest |= {"images": images.reader.to_json(), "source": images.digest}
             directory.create(manifest)
-        if not _are_data_whole(directory, prepared):
+        has_data = False
+        with suppress(RunError):  # a new run, one that kept no data, or a damaged file
+            _read_data(directory, directory.manifest(), problem.metric)
+            has_data = True
+        if not has_data:
             if images is not None:
                 directory.write_images(images.reader.folder, images.names)
             problem.write(directory.data)
@@ -129,17 +134,6 @@ def _data_identity(
         "data": problem.fingerprint(terms),
         "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
     }
-
-
-def _are_data_whole(directory: RunDirectory, prepared: PreparedProblem) -> bool:
-    """Whether the data on disk are those of the problem, every bit."""
-    problem, names = prepared.problem, (prepared.schema, prepared.classes, prepared.targets)
-    try:
-        on_disk = Problem.read(directory.data, problem.metric)
-    except RunError:
-        return False
-    same_task = (on_disk.task, on_disk.seed) == (problem.task, problem.seed)
-    return same_task and _data_identity(on_disk, *names) == _data_identity(problem, *names)
 
 
 def _read_data(directory: RunDirectory, manifest: Mapping[str, Any], metric: Metric) -> Problem:
