@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,12 +8,10 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score, root_mean_s
 
 from benchmarks.metalearning.matrix import with_metric
 from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores, rank_alone
-from windvane.metalearning.cells import Cell
 from windvane.metalearning.replay import (
     LearningCurve,
     RunPlan,
     TableReplay,
-    _fractions,
     greedy,
     losses_of,
     run_trials,
@@ -103,14 +99,6 @@ def test_what_was_not_kept_is_not_scored() -> None:
     table.curves["a"] = LearningCurve("linear", one, one, one, true_class, true_class, True, 1.0)
     with pytest.raises(ValueError, match="for the log_loss alone"):
         with_metric(table, "accuracy")
-
-
-def test_older_cells_say_by_their_best_iteration_how_far_they_were_trained() -> None:
-    points: list[dict[str, Any]] = [{"iterations": [3, 8]}, {"iterations": [9, 20]}, {"iterations": [9, 20]}]
-    facts = ("t", "binary", 100, 3, 2, 0.5, "cv3", 0, "extra_trees", {}, "done", None, {})
-    np.testing.assert_allclose(_fractions(Cell(*facts, points)), [8 / 128, 32 / 128, 32 / 128])
-    new = [point | {"fraction": fraction} for point, fraction in zip(points, (0.125, 0.25, 1.0), strict=True)]
-    np.testing.assert_allclose(_fractions(Cell(*facts, new)), [0.125, 0.25, 1.0])
 
 
 def test_greedy_selection_is_that_of_the_search() -> None:
