@@ -183,10 +183,10 @@ def build_all(arguments: argparse.Namespace) -> None:
     tables, entries = read_matrix(MATRIX)
     entries = {entry: one for entry, one in entries.items() if one.family in DEFAULT}
     small = complete_tables([t for t in tables if not is_large(t)])
-    learned = learn_portfolio(small, [t for t in tables if is_large(t)], entries, PLAN)
+    cases, made = learn_portfolio(small, [t for t in tables if is_large(t)], entries, PLAN)
     for name in ("classification", "regression"):
-        write_portfolio(LEARNED / f"portfolio_{name}.json", learned.cases, learned.made)
-    for case in learned.cases:
+        write_portfolio(LEARNED / f"portfolio_{name}.json", cases, made)
+    for case in cases:
         print(case.kinds, case.max_rows, *(json.dumps([e.family, dict(e.config)]) for e in case.entries), sep="\n  ")
 
 

@@ -111,16 +111,16 @@ def test_a_kind_with_enough_tables_has_an_order_of_its_own(monkeypatch: pytest.M
     many = [make_table(f"b{i}", "binary", 500, 2, i) for i in range(4)]
     few = [make_table(f"r{i}", "regression", 100, 2, i) for i in range(2)]
     large = [make_table(f"l{i}", "multiclass", 50_000, 1, i) for i in range(2)]
-    learned = learn_portfolio([*many, *few], large, BY_ID, BuildPlan(budgets=(10.0, 60.0), workers=1, size=2))
-    assert all(case.entries[0] == ENTRIES[3] for case in learned.cases)  # the cheapest
-    found = [(case.kinds, case.max_rows, case.entries[1]) for case in learned.cases]
+    cases, made = learn_portfolio([*many, *few], large, BY_ID, BuildPlan(budgets=(10.0, 60.0), workers=1, size=2))
+    assert all(case.entries[0] == ENTRIES[3] for case in cases)  # the cheapest
+    found = [(case.kinds, case.max_rows, case.entries[1]) for case in cases]
     assert found == [
         (("binary",), LARGE_ROWS, ENTRIES[2]),
         (("multiclass", "regression"), LARGE_ROWS, ENTRIES[2]),
         (("binary", "multiclass", "regression"), None, ENTRIES[1]),
     ]
-    assert "4 configurations on 8 tables" in learned.made
-    for case in learned.cases:  # what was not chosen follows
+    assert "4 configurations on 8 tables" in made
+    for case in cases:  # what was not chosen follows
         assert sorted(case.entries, key=ENTRIES.index) == ENTRIES
 
 

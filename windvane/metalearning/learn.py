@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,6 @@ COMPLETE = 0.5  # of the entries of the table with most, for a table that is lea
 LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
 N_PARTS = 5  # of the tables, each left out once
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
-
-
-@dataclass(frozen=True)
-class Learned:
-    """The cases of a portfolio, and how they were learned, in words."""
-
-    cases: list[Case]
-    made: str
 
 
 def find_tables(folder: Path, target: str | None, max_rows: int | None = None) -> list[SourceTable]:
@@ -64,10 +56,11 @@ def complete_tables(tables: Sequence[TableReplay]) -> list[TableReplay]:
 
 def learn_portfolio(
     tables: Sequence[TableReplay], large: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry], plan: BuildPlan
-) -> Learned:
+) -> tuple[list[Case], str]:
     """Build an order for every task kind with at least `MIN_TABLES` tables, and one for the other kinds together.
 
-    `large` tables, of all kinds together, give the order beyond `LARGE_ROWS`.
+    Also returns how they were learned, in words. `large` tables, of all kinds together, give the order beyond
+    `LARGE_ROWS`.
     """
     if not tables:
         raise InputError("There are no tables to learn from: collect more cells first.")
@@ -84,7 +77,7 @@ def learn_portfolio(
         f"learned from {len(entries)} configurations on {len(tables) + len(large)} tables, "
         f"budgets {', '.join(f'{seconds:g}' for seconds in plan.budgets)} s with {plan.workers} workers"
     )
-    return Learned(cases, made)
+    return cases, made
 
 
 def _order(

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from windvane.evaluation.metrics import AUTO
 from windvane.metalearning.cells import Cell, cell_id, read_cells
 from windvane.runtime.columns.table import Floats
 from windvane.search.ensemble_selection import first_of_families, greedy_selection
 
-AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 Stack = NDArray[np.floating[Any]]
 
 
