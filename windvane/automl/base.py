@@ -208,7 +208,7 @@ class AutoML(FittedEstimator):
         started: float,
         callbacks: Sequence[Callback],
         dask_client: Any = None,
-        test: tuple[Any, Any] | None = None,
+        test: tuple[Any, Any] = (None, None),
     ) -> None:
         """Search on what `prepare` makes of the user's data, and score test rows; the budget counts from `started`."""
         settings = inherit_settings(Settings.check(self), seed_is_given=self.random_state is not None)
@@ -236,14 +236,13 @@ class AutoML(FittedEstimator):
                         progress,
                         stop,
                         slowdown=meter.read(),
-                        kept_seconds=0.0 if test is None else self._seconds_to_score(prepared, settings, test[0]),
+                        kept_seconds=self._seconds_to_score(prepared, settings, test[0]),
                     )
                     result = finish_search(search, search.run(), prepared, settings)
                 del search  # with the predictions of its candidates
                 self._set_result(*result, directory)
-                if test is not None:
-                    deadline = math.inf if settings.n_trials is not None else started + settings.time_budget
-                    self._score_test(directory, *test, deadline=deadline)
+                deadline = math.inf if settings.n_trials is not None else started + settings.time_budget
+                self._score_test(directory, *test, deadline=deadline)
         except BaseException as error:
             if directory is not None:
                 self._on_error(directory, error)

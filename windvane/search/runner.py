@@ -241,10 +241,10 @@ def prepare_search(
         pool,
         EnsembleBuilder(problem, directory, settings.ensemble_size, 0.02 * settings.time_budget),
         Budget(started, settings.time_budget, max(instants, default=0.0), slowdown),
-        callbacks=callbacks,
         listener=listener,
-        idle_callback=persistence.preload if prepared.images is None else None,  # libraries of boosting
         open_models=open_models,
+        callbacks=callbacks,
+        idle_callback=persistence.preload if prepared.images is None else None,  # libraries of boosting
         kept_seconds=kept_seconds,
         stop=stop,
     )
@@ -279,7 +279,6 @@ def finish_search(
     except DiskError as error:
         if not search.error:  # else said already
             warn_user(f"{error} The model in memory predicts, and save() keeps it elsewhere.")
-    assert search.open_models is not None
     predictor = replace(search.open_models(ensemble), uncertainty=uncertainty)
     if not settings.keep_data:
         shutil.rmtree(directory.data, ignore_errors=True)
