@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.metalearning.matrix import read_matrix, write_matrix
+from benchmarks.metalearning.portfolio import leave_out
 from windvane.errors import InputError
 from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.learn import (
@@ -17,7 +18,6 @@ from windvane.metalearning.learn import (
     find_tables,
     full_order,
     learn_portfolio,
-    leave_out,
 )
 from windvane.metalearning.replay import LearningCurve, TableReplay, entry_id
 from windvane.search.strategy.portfolio import PortfolioEntry

@@ -11,9 +11,9 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 
 from benchmarks.metalearning import selector as benchmark
+from benchmarks.metalearning.pairwise_selector import Selector, elect, is_covered, tabulate
 from windvane.data.task import Task
 from windvane.errors import InputError
-from windvane.metalearning.selector import Selector, elect, is_covered, tabulate
 from windvane.runtime.columns.table import Floats
 from windvane.search.strategy.policy import PolicyTable
 

@@ -1,14 +1,12 @@
-"""From collected cells to a portfolio: which cases it has, and what its entries bring on tables left out."""
+"""From collected cells to a portfolio and its cases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from windvane.data.files import read_frame
 from windvane.data.target import infer_task
@@ -22,7 +20,6 @@ from windvane.search.strategy.portfolio import KINDS, Case, PortfolioEntry
 MIN_TABLES = 30  # of a task kind, before it gets its own order
 COMPLETE = 0.5  # of the entries of the table with most, for a table that is learned from
 LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
-N_PARTS = 5  # of the tables, each left out once
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
 
 
@@ -105,26 +102,3 @@ def full_order(tables: Sequence[TableReplay], candidates: Sequence[str], plan: B
     scores = make_scores(tables, plan)
     start = plan.start or [entry for entry, _ in build(scores, candidates, plan.size)]
     return list(dict.fromkeys([min(candidates, key=cost), *start, *rank_alone(scores, candidates)]))
-
-
-def leave_out(
-    tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan, orders: Mapping[str, Sequence[str]]
-) -> pd.DataFrame:
-    """Compare orders on tables left out, a fifth at a time.
-
-    "learned" is built without the tables of the part, and so is "start kept" where the plan has a start. Returns one
-    row a table and order, with a score for each budget (`AnytimeScore.scores`).
-    """
-    permuted = [tables[i] for i in np.random.default_rng(0).permutation(len(tables))]
-    rows = []
-    for part in range(N_PARTS):
-        held_out = permuted[part::N_PARTS]
-        rest = [table for table in tables if table not in held_out]
-        built = {"learned": full_order(rest, candidates, replace(plan, start=()))}
-        if plan.start:
-            built["start kept"] = full_order(rest, candidates, plan)
-        for score in make_scores(held_out, plan):
-            for name, order in [*orders.items(), *built.items()]:
-                row: dict[str, Any] = {"table": score.table.name, "order": name}
-                rows.append(row | {f"{s:g} s": x for s, x in zip(plan.budgets, score.scores(order), strict=True)})
-    return pd.DataFrame(rows)
