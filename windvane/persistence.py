@@ -211,7 +211,7 @@ def open_predictor(
     task, classes, targets = _read_task(manifest)
     schema = Schema.from_json(manifest.get("schema"))
     pairs = zip(ensemble.members, folders, strict=True)
-    models = [load_models(member.family, folds, task, families) for member, folds in pairs]
+    models = [load_fold_models(member.family, folds, task, families) for member, folds in pairs]
     return Predictor(
         task=task,
         schema=schema,
@@ -226,7 +226,7 @@ def open_predictor(
     )
 
 
-def load_models(name: str, folders: Sequence[Path], task: Task, families: Mapping[str, Family]) -> list[Fitted]:
+def load_fold_models(name: str, folders: Sequence[Path], task: Task, families: Mapping[str, Family]) -> list[Fitted]:
     """Open the models of a family, whose predictions are averaged; see `open_predictor` for the errors."""
     known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **families}
     if name not in known:

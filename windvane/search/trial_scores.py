@@ -9,7 +9,7 @@ from windvane.errors import MetricError, ModelFileError
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
 from windvane.models.base import Family
-from windvane.persistence import Predictor, load_models
+from windvane.persistence import Predictor, load_fold_models
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
@@ -52,7 +52,7 @@ def _of_trial(
     if directory is not None and directory.checkpoint(trial.number, member.checkpoint).is_dir():
         (folders,) = directory.model_folders(alone)
         try:
-            loaded = load_models(trial.family, folders, predictor.task, families)
+            loaded = load_fold_models(trial.family, folders, predictor.task, families)
         except (ModelFileError, OSError):
             return None
         return replace(predictor, ensemble=alone, models=[loaded], folders=[folders])
