@@ -109,8 +109,7 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
             directory.create(manifest)
         has_data = False
         with suppress(RunError):  # a new run, one that kept no data, or a damaged file
-            _read_data(directory, directory.manifest(), problem.metric)
-            has_data = True
+            has_data = _read_data(directory, directory.manifest(), problem.metric).task == problem.task
         if not has_data:
             if images is not None:
                 directory.write_images(images.reader.folder, images.names)
