@@ -48,7 +48,7 @@ def make_table(name: str, kind: str, rows: int, best: int, seed: int = 0) -> Tab
         cost = 1.0 if i == 3 else 2.0
         family = BY_ID[entry].family
         table.curves[entry] = LearningCurve(
-            *(family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost),
+            *(family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True),
             np.array([0.05, 1.0]),
         )
     return table

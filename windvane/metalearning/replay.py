@@ -35,8 +35,12 @@ class LearningCurve:
     valid: tuple[Stack, ...]  # predictions of the kept validation rows, each of shape (v,) or (v, k)
     test: tuple[Stack, ...]
     done: bool
-    cost: float  # CPU seconds until it is done or has failed
     fraction: Floats | None = None  # of all iterations, that each checkpoint was trained for; None: not recorded
+
+    @property
+    def cost(self) -> float:
+        """CPU seconds until it is done or has failed."""
+        return float(self.cpu[-1])
 
 
 @dataclass
@@ -121,16 +125,14 @@ def _read_curve(cell: Cell, folder: Path, metric: str, max_rows: int) -> Learnin
         valid, test = ([arrays[f"{name}_{i}"] for i in range(count)] for name in ("valid", "test"))
     rows, test_rows = kept_rows(len(valid[0]), max_rows), kept_rows(len(test[0]), max_rows)
     losses = np.array([point["losses"][metric] for point in cell.checkpoints], dtype=np.float64)  # (p, 4)
-    cpu = np.array([point["cpu"] for point in cell.checkpoints])
     return LearningCurve(
         family=cell.family,
-        cpu=cpu,
+        cpu=np.array([point["cpu"] for point in cell.checkpoints]),
         valid_loss=losses[:, 0],
         test_loss=losses[:, 1],
         valid=tuple(prediction[rows].astype(np.float32) for prediction in valid),
         test=tuple(prediction[test_rows].astype(np.float32) for prediction in test),
         done=cell.status == "done",
-        cost=float(cpu[-1]),
         fraction=np.array([point["fraction"] for point in cell.checkpoints]),
     )
 
