@@ -162,7 +162,7 @@ def _local_context(
         directory.trials.mkdir()
         if checkpoint is not None:
             unpack_folder(checkpoint[1], directory.checkpoint(task.trial.number, checkpoint[0]))
-        yield replace(context, root=directory.root, log=directory.log)
+        yield replace(context, root=directory.root)
 
 
 def _memory(task: TrialTask, worker: Any) -> float:

@@ -377,7 +377,7 @@ class WorkerPool:
     def _on_death(self, worker: WorkerProcess) -> Event | None:
         """Replace a worker that died or was killed; the last checkpoint of its trial counts."""
         worker.kill()
-        death = worker.describe_death(None if self._context is None else self._context.log)
+        death = worker.describe_death(None if self._context is None else RunDirectory(self._context.root).log)
         if worker.killed == "timeout" and not worker.ready:
             death = f"it was not ready after {START_SECONDS:.0f} seconds and was killed."
         elif worker.killed == "out_of_memory":
