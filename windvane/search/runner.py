@@ -215,7 +215,7 @@ def prepare_search(
     problem = prepared.problem
     listener.start(settings.time_budget - (time.monotonic() - started), settings.n_jobs, problem.metric)
     objects = pack_objects(session_objects(problem.metric, prepared.families))
-    pool.open(RunContext(directory.root.absolute(), settings.memory_limit, objects))
+    pool.open(RunContext(directory.root.absolute(), objects))
     history = directory.read_history()
     listener.resume(history.trials)
     for note in prepared.notes:

@@ -22,7 +22,7 @@ from windvane.version import VERSION
 
 
 def make_task(root: Path, memory: float | None = 500.0) -> TrialTask:
-    context = RunContext(root, 1.0, "objects")
+    context = RunContext(root, "objects")
     return TrialTask(context, Trial(3, "toy", {}, "portfolio", 0), 1.0, 0.5, memory, "events")
 
 
@@ -78,7 +78,7 @@ def test_a_context_without_the_run_directory_has_a_folder_of_its_own(tmp_path: P
         assert context.root != tmp_path / "far"
         assert files(context.root / "data") == files(tmp_path / "data")
         assert files(context.root / "trials" / "00003" / "checkpoint_0004") == files(tmp_path / "step")
-        assert (context.memory, context.objects) == (500.0, "objects")
+        assert context.objects == "objects"
     assert not context.root.exists()
     assert (data.root(str(tmp_path)) / "data" / "valid.npy").exists()
 

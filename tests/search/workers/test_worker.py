@@ -50,7 +50,7 @@ def test_it_trains_until_its_input_ends(program: subprocess.Popen[bytes], direct
     assert program.stdout is not None
     assert messages.receive(program.stdout) == {"event": "worker_ready"}
     objects = messages.pack_objects({"metric": get_metric("auto", TASK), "families": {}})
-    messages.send(program.stdin, messages.open_message(RunContext(directory.root, 4e3, objects)))
+    messages.send(program.stdin, messages.open_message(RunContext(directory.root, objects), 4e3))
     messages.send(program.stdin, messages.train_message(Trial(7, "linear", {"C": 10.0}, "portfolio", 1), np.inf))
     checkpoint, done = messages.receive(program.stdout), messages.receive(program.stdout)
     assert checkpoint is not None
@@ -75,7 +75,7 @@ def test_what_a_library_prints_goes_to_the_log(program: subprocess.Popen[bytes],
     assert program.stdout is not None
     messages.receive(program.stdout)
     objects = messages.pack_objects({"metric": Loud("loud", len), "families": {}})
-    messages.send(program.stdin, messages.open_message(RunContext(directory.root, 4e3, objects)))
+    messages.send(program.stdin, messages.open_message(RunContext(directory.root, objects), 4e3))
     messages.send(program.stdin, messages.train_message(Trial(0, "linear", {}, "portfolio", 1), np.inf))
     received = [messages.receive(program.stdout) for _ in range(2)]
     assert [message["event"] for message in received if message] == ["checkpoint", "finished"]

@@ -285,7 +285,7 @@ class WorkerPool:
         """Let every worker read the run; returns at once."""
         self._context = context
         for worker in self.workers:
-            worker.send(messages.open_message(context))
+            worker.send(messages.open_message(context, self.memory_limit))
 
     @property
     def idle_workers(self) -> list[WorkerProcess]:
@@ -350,7 +350,7 @@ class WorkerPool:
                 worker.deadline = time.monotonic() + START_SECONDS
         worker.report_to(self._inbox)
         if self._context is not None:
-            worker.send(messages.open_message(self._context))
+            worker.send(messages.open_message(self._context, self.memory_limit))
 
     def _on_message(self, worker: WorkerProcess, message: dict[str, Any]) -> Event | None:
         kind = message.get("event")
