@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from windvane.automl.fitted_estimator import FittedEstimator, library_defaults
-from windvane.data.files import to_frame
-from windvane.data.rows import order_notes, take_rows
 from windvane.data.series.lags import keep_last, know_rows
-from windvane.data.target import TaskType, counted_rows
+from windvane.data.target import TaskType
 from windvane.data.targets import encode_as_trained
 from windvane.errors import DiskError, InputError, RunError, check_integer, warn_user
-from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.predictions import Predictions, labelled_rows
 from windvane.evaluation.score_text import natural_score
 from windvane.models.base import DataSplit
 from windvane.models.search_space import import_optuna
@@ -331,27 +329,19 @@ class AutoML(FittedEstimator):
         self
             With the new models.
         """
-        predictor = self._predictor_of_tables("refit")
-        for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
-            warn_user(warning)
-        schema = predictor.schema
-        if schema.lags is not None:  # of rows that are all known
-            schema = know_rows(schema, X, encode_as_trained(y, predictor.classes, None), predictor.classes)
-            predictor = replace(predictor, schema=keep_last(schema))
-        table = self._to_table(X) if schema.lags is None else schema.transform(to_frame(X), type(self).__name__)
-        weight, rows = counted_rows(sample_weight, table.n_rows)
-        if rows is not None:
-            y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)
-        target = encode_as_trained(y, predictor.classes, predictor.targets)
-        if len(target) != table.n_rows:
-            raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
+        predictor = reader = self._predictor_of_tables("refit")
+        if predictor.schema.lags is not None:  # of rows that are all known
+            target = encode_as_trained(y, predictor.classes, None)
+            schema = know_rows(predictor.schema, X, target, predictor.classes)
+            predictor, reader = replace(predictor, schema=keep_last(schema)), replace(predictor, schema=schema)
+        table, rows, target, weight = labelled_rows(reader, X, y, sample_weight, type(self).__name__)
         known = {trial.number for trial in self.trials_}
         if not known.issuperset(member.number for member in predictor.ensemble.members):
             raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
         import_optuna()
         self._test_score = None
-        train = DataSplit(table, target, weight)
+        train = DataSplit(table if rows is None else table.take(rows), target, weight)
         self.predictor_ = refit_ensemble(predictor, self.trials_, self._known_families, train, folder)
         return self
 
@@ -440,8 +430,7 @@ class AutoML(FittedEstimator):
         try:
             if X_test is not None:
                 names = () if predictor.images is None else predictor.images.short_names(X_test)
-                score, keep = self._test_score, bool(self.keep_data)
-                write_test_rows(directory.test, found, predictor.ensemble, score, keep=keep, names=names)
+                write_test_rows(directory.test, found, self._test_score, keep=bool(self.keep_data), names=names)
             else:
                 update_test_score(directory.test, predictor.ensemble, self._test_score)
         except DiskError as error:
