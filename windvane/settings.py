@@ -49,16 +49,17 @@ class Settings:
     def check(cls, model: Any) -> Settings:
         """Check the arguments of an estimator's constructor, its attributes of the same names."""
         check_choice("policy", model.policy, POLICIES)
+        verbose = model.verbose
         return cls(
             time_budget=parse_seconds(model.time_budget),
             n_jobs=resolve_jobs(model.n_jobs),
             memory_limit=_resolve_memory(model.memory_limit),
             policy=model.policy,
-            ensemble_size=_whole("ensemble_size", model.ensemble_size, least=1),
-            n_trials=None if model.n_trials is None else _whole("n_trials", model.n_trials, least=1),
+            ensemble_size=check_integer("ensemble_size", model.ensemble_size),
+            n_trials=None if model.n_trials is None else check_integer("n_trials", model.n_trials),
             run_dir=_resolve_path("run_dir", model.run_dir, "a folder"),
             seed=_resolve_seed(model.random_state),
-            verbose=int(model.verbose) if isinstance(model.verbose, bool) else _whole("verbose", model.verbose),
+            verbose=check_integer("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0),
             keep_data=bool(model.keep_data),
             portfolio=_resolve_path("portfolio", model.portfolio, "a file"),
             keep_ids=bool(model.keep_ids),
@@ -178,14 +179,9 @@ def _resolve_seed(random_state: Any) -> int:
         return int.from_bytes(os.urandom(4), "little")
     if hasattr(random_state, "randint"):  # numpy's RandomState
         return int(random_state.randint(2**31 - 1))
-    seed = _whole("random_state", random_state)
+    seed = check_integer("random_state", random_state, 0)
     check_usable("random_state", random_state, seed <= MOST_SEED, f"a whole number up to {MOST_SEED}")
     return seed
-
-
-def _whole(argument: str, value: Any, *, least: int = 0) -> int:
-    check_integer(argument, value, least)
-    return int(value)
 
 
 def _plain(value: Any) -> Any:

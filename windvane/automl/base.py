@@ -286,8 +286,7 @@ class AutoML(FittedEstimator):
             raise RunError(f"There is no run to resume. {self._where_the_run_is()}")
         seconds = parse_seconds(self.time_budget if time_budget is None else time_budget)
         if n_trials is not None:
-            check_integer("n_trials", n_trials)
-            n_trials = int(n_trials) + len(directory.read_history().trials)
+            n_trials = check_integer("n_trials", n_trials) + len(directory.read_history().trials)
         settings = replace(Settings.check(self), time_budget=seconds, n_trials=n_trials, run_dir=directory.root)
         pool = self._start_workers(settings, dask_client)
         try:
