@@ -12,7 +12,7 @@ import json
 import platform
 import re
 import shutil
-import tarfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -296,27 +296,23 @@ def _understanding() -> Iterator[None]:
 
 
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
-    """Pack a predictor into one value, for copies and other processes; `unpack_folder` makes a saved model of it."""
+    """Pack a predictor into one value, for copies and other processes: a zip archive of the saved folder."""
+    buffer = io.BytesIO()
     folder = temporary_folder()
     try:
         write_predictor(manifest, predictor, folder / "model")
-        return pack_folder(folder / "model")
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for file in sorted((folder / "model").rglob("*")):
+                archive.write(file, file.relative_to(folder / "model").as_posix())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return buffer.getvalue()
 
 
-def pack_folder(folder: Path) -> bytes:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.add(folder, arcname=".")
-    return archive.getvalue()
-
-
-def unpack_folder(archive: bytes, folder: Path) -> None:
-    """Unpack the result of `pack_folder`; nothing in it can end up outside the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(folder, filter="data")
+def from_bytes(content: bytes, folder: Path) -> None:
+    """Unpack the result of `to_bytes` into an empty folder."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        archive.extractall(folder)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

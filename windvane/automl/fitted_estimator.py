@@ -639,5 +639,5 @@ class FittedEstimator(BaseEstimator):
         super().__setstate__(state)
         if packed is not None:
             folder = self._folder()
-            persistence.unpack_folder(packed, folder)
+            persistence.from_bytes(packed, folder)
             self.predictor_ = persistence.read_predictor(folder, choose_families(self.families), self._own_metric)

@@ -11,9 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from windvane.persistence import pack_folder, unpack_folder
 from windvane.search.run import checkpoint
-from windvane.search.run.checkpoint import pack_checkpoint
+from windvane.search.run.checkpoint import pack_checkpoint, pack_folder, unpack_folder
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_task import RunData, TrialTask, _local_context, _memory, check_worker
 from windvane.search.workers.messages import RunContext
