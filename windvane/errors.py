@@ -31,6 +31,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from windvane.runtime.errors import (
     DiskError,
@@ -158,7 +159,8 @@ def check_number(
     check_usable(argument, given, usable and given != math.inf, allowed)
 
 
-def check_integer(argument: str, given: object, least: int = 1) -> None:
-    """Raise InputError unless the value is an integer of at least `least`."""
+def check_integer(argument: str, given: Any, least: int = 1) -> int:
+    """Return an integer of at least `least` as one of Python; raise `InputError` if an argument is none."""
     usable = isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= least
     check_usable(argument, given, usable, f"a whole number of at least {least}")
+    return int(given)

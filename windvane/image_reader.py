@@ -60,7 +60,8 @@ class ImageReader:
             skipped += [Skipped(*pair) for pair in zip(names, problems, strict=True) if pair[1]]
             yield self.table(pixels, np.array([bool(one) for one in problems]))
         if skipped:
-            warn_user(describe_unreadable(skipped))
+            what = "Images that cannot be read are predicted by the frequencies of the classes."
+            warn_user(" ".join([what, *describe_skipped(skipped, "unreadable")]))
 
     def read(self, source: Any) -> Table:
         """Return one table of all images of a source."""
@@ -107,9 +108,3 @@ class ImageReader:
             folder=folder,
             columns=Columns(**record["columns"]),
         )
-
-
-def describe_unreadable(skipped: list[Skipped]) -> str:
-    """Say which images cannot be read, and why, and what is predicted for them."""
-    what = "Images that cannot be read are predicted by the frequencies of the classes."
-    return " ".join([what, *describe_skipped(skipped, "unreadable")])

@@ -35,6 +35,7 @@ from windvane.runtime.conformal import FILE as UNCERTAINTY
 from windvane.runtime.conformal import Masks, read_uncertainty, write_uncertainty
 from windvane.runtime.ensemble import Ensemble
 from windvane.runtime.labels import labels_to_json
+from windvane.runtime.models.fitted import Fitted
 from windvane.runtime.predictor import UNCHECKED, EnsemblePredictor, check_predictor, classes_from_json, member_folders
 from windvane.runtime.serialization import (
     check_files,
@@ -209,17 +210,8 @@ def open_predictor(
     """
     task, classes, targets = _read_task(manifest)
     schema = Schema.from_json(manifest.get("schema"))
-    known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **families}
-    models = []
-    for member, folds in zip(ensemble.members, folders, strict=True):
-        if member.family not in known:
-            raise ModelFileError(
-                f"The ensemble holds the family {member.family!r}, which is not part of windvane. "
-                "Give it to load(..., families=[...])."
-            )
-        context = TrainingContext(task, 0, n_bagged_models=len(folds))
-        family = for_task(known[member.family], task)
-        models.append([family.load(folder, context) for folder in folds])
+    pairs = zip(ensemble.members, folders, strict=True)
+    models = [load_fold_models(member.family, folds, task, families) for member, folds in pairs]
     return Predictor(
         task=task,
         schema=schema,
@@ -232,6 +224,19 @@ def open_predictor(
         images=open_reader(manifest, root),
         targets=targets,
     )
+
+
+def load_fold_models(name: str, folders: Sequence[Path], task: Task, families: Mapping[str, Family]) -> list[Fitted]:
+    """Open the models of a family, whose predictions are averaged; see `open_predictor` for the errors."""
+    known = {LAST_RESORT.name: LAST_RESORT, **FAMILIES, **families}
+    if name not in known:
+        raise ModelFileError(
+            f"The ensemble holds the family {name!r}, which is not part of windvane. "
+            "Give it to load(..., families=[...])."
+        )
+    context = TrainingContext(task, 0, n_bagged_models=len(folders))
+    family = for_task(known[name], task)
+    return [family.load(folder, context) for folder in folders]
 
 
 def read_targets(manifest: Mapping[str, Any]) -> Targets | None:

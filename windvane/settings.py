@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from windvane.errors import InputError, check_choice, check_integer
+from windvane.errors import InputError, check_choice, check_integer, check_usable
 
 VALIDATIONS = {"holdout": 1, "cv3": 3, "cv5": 5, "cv10": 10}
 POLICIES = ("auto", *(name + suffix for suffix in ("", "-halving") for name in VALIDATIONS))
@@ -49,16 +49,17 @@ class Settings:
     def check(cls, model: Any) -> Settings:
         """Check the arguments of an estimator's constructor, its attributes of the same names."""
         check_choice("policy", model.policy, POLICIES)
+        verbose = model.verbose
         return cls(
             time_budget=parse_seconds(model.time_budget),
             n_jobs=resolve_jobs(model.n_jobs),
             memory_limit=_resolve_memory(model.memory_limit),
             policy=model.policy,
-            ensemble_size=_whole("ensemble_size", model.ensemble_size, least=1),
-            n_trials=None if model.n_trials is None else _whole("n_trials", model.n_trials, least=1),
+            ensemble_size=check_integer("ensemble_size", model.ensemble_size),
+            n_trials=None if model.n_trials is None else check_integer("n_trials", model.n_trials),
             run_dir=_resolve_path("run_dir", model.run_dir, "a folder"),
             seed=_resolve_seed(model.random_state),
-            verbose=int(model.verbose) if isinstance(model.verbose, bool) else _whole("verbose", model.verbose),
+            verbose=check_integer("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0),
             keep_data=bool(model.keep_data),
             portfolio=_resolve_path("portfolio", model.portfolio, "a file"),
             keep_ids=bool(model.keep_ids),
@@ -98,9 +99,9 @@ def resolve_jobs(n_jobs: Any, cores: int | None = None) -> int:
     cores, count = available_cores() if cores is None else cores, _plain(n_jobs)
     if count is None:
         return cores
-    if isinstance(count, bool) or not isinstance(count, int) or count == 0:
-        raise InputError(f"n_jobs={n_jobs!r} is not usable. Allowed: a whole number above 0, or -1 for all cores.")
-    return count if count > 0 else max(1, cores + 1 + count)
+    usable = isinstance(count, int) and not isinstance(count, bool) and count != 0
+    check_usable("n_jobs", n_jobs, usable, "a whole number above 0, or -1 for all cores")
+    return max(1, int(count if count > 0 else cores + 1 + count))
 
 
 def available_cores() -> int:
@@ -160,16 +161,16 @@ def _resolve_memory(memory_limit: Any) -> float:
     if memory_limit is None:
         return 0.8 * available_memory()
     limit = _plain(memory_limit)
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
-        raise InputError(f"memory_limit={memory_limit!r} is not usable. Allowed: megabytes above 0, or None.")
+    usable = isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < math.inf
+    check_usable("memory_limit", memory_limit, usable, "megabytes above 0, or None")
     return float(limit)
 
 
 def _resolve_path(argument: str, path: Any, what: str) -> Path | None:
     if path is None:
         return None
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
-        raise InputError(f"{argument}={path!r} is not usable. Allowed: the path of {what}, or None.")
+    usable = isinstance(path, str | os.PathLike) and bool(os.fspath(path)) and "\0" not in str(path)
+    check_usable(argument, path, usable, f"the path of {what}, or None")
     return Path(path).absolute()  # the process may change its working directory later
 
 
@@ -178,15 +179,9 @@ def _resolve_seed(random_state: Any) -> int:
         return int.from_bytes(os.urandom(4), "little")
     if hasattr(random_state, "randint"):  # numpy's RandomState
         return int(random_state.randint(2**31 - 1))
-    seed = _whole("random_state", random_state)
-    if seed > MOST_SEED:
-        raise InputError(f"random_state={random_state!r} is not usable. Allowed: a whole number up to {MOST_SEED}.")
+    seed = check_integer("random_state", random_state, 0)
+    check_usable("random_state", random_state, seed <= MOST_SEED, f"a whole number up to {MOST_SEED}")
     return seed
-
-
-def _whole(argument: str, value: Any, *, least: int = 0) -> int:
-    check_integer(argument, value, least)
-    return int(value)
 
 
 def _plain(value: Any) -> Any:

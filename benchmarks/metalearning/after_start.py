@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from benchmarks.command_line import make_main
 from benchmarks.markdown import print_head
 from benchmarks.metalearning.matrix import read_matrix
-from benchmarks.metalearning.portfolio import MATRIX, is_large
+from benchmarks.metalearning.portfolio import MATRIX, N_PARTS, is_large
 from benchmarks.result_table import results_of
 from windvane.data.task import Task
 from windvane.metalearning.build_portfolio import AnytimeScore, BuildPlan, make_scores
-from windvane.metalearning.learn import N_PARTS, complete_tables, evaluated, full_order
+from windvane.metalearning.learn import complete_tables, evaluated, full_order
 from windvane.metalearning.replay import RunPlan, TableReplay
 from windvane.models import DEFAULT, FAMILIES
 from windvane.models.search_space import fill_defaults

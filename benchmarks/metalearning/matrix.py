@@ -79,11 +79,10 @@ def read_matrix(path: Path) -> tuple[list[TableReplay], dict[str, PortfolioEntry
                 tuple(_from_bytes(content, kind, len(target)) for content in cells[part])
                 for part, target in zip(("valid", "test"), targets, strict=True)
             )
-            cpu, fraction = cells["cpu"].to_numpy(), cells["fraction"].to_numpy()
+            fraction = cells["fraction"].to_numpy()
             table.curves[entry_id(entry.family, entry.config)] = LearningCurve(
-                *(entry.family, cpu, cells["valid_loss"].to_numpy(), cells["test_loss"].to_numpy()),
-                *(valid, test, bool(cells["done"].all()), float(cpu[-1])),
-                None if np.isnan(fraction).any() else fraction,
+                *(entry.family, cells["cpu"].to_numpy(), cells["valid_loss"].to_numpy(), cells["test_loss"].to_numpy()),
+                *(valid, test, bool(cells["done"].all()), None if np.isnan(fraction).any() else fraction),
             )
         tables.append(standardized(table))
     return tables, entries

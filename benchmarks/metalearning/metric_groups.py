@@ -20,10 +20,10 @@ import numpy as np
 from benchmarks.command_line import make_main
 from benchmarks.markdown import print_head
 from benchmarks.metalearning.matrix import read_matrix, with_metric
-from benchmarks.metalearning.portfolio import MATRIX, is_large
+from benchmarks.metalearning.portfolio import MATRIX, N_PARTS, is_large
 from benchmarks.result_table import Row, results_of
 from windvane.metalearning.build_portfolio import BuildPlan, make_scores
-from windvane.metalearning.learn import N_PARTS, complete_tables, evaluated, full_order
+from windvane.metalearning.learn import complete_tables, evaluated, full_order
 from windvane.metalearning.replay import TableReplay
 from windvane.models import DEFAULT
 

@@ -34,6 +34,7 @@ from benchmarks.command_line import make_main
 from benchmarks.markdown import print_head
 from benchmarks.metalearning.matrix import read_matrix
 from benchmarks.metalearning.matrix import write_matrix as write
+from benchmarks.metalearning.pairwise_selector import Selector
 from benchmarks.metalearning.portfolio import CELLS, STRONGEST, cells_of
 from benchmarks.metalearning.replay_search import replay_search
 from benchmarks.result_table import ResultTable, Row
@@ -42,7 +43,6 @@ from windvane.metalearning.build_portfolio import relative_loss
 from windvane.metalearning.collect import GUESSES
 from windvane.metalearning.learn import entries_of
 from windvane.metalearning.replay import RunPlan, TableReplay, entry_id, read_replays, score_run
-from windvane.metalearning.selector import Selector
 from windvane.search.strategy.policy import select_policy
 from windvane.settings import VALIDATIONS
 

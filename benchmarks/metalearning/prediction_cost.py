@@ -26,16 +26,19 @@ from benchmarks.metalearning.matrix import read_matrix
 from benchmarks.metalearning.portfolio import MATRIX
 from benchmarks.result_table import results_of
 from windvane.data.task import Task
-from windvane.metalearning.replay import RunPlan, TableReplay, entry_id, losses_of, reduce_stack, run_trials
+from windvane.metalearning.replay import (
+    RunPlan,
+    TableReplay,
+    candidates,
+    entry_id,
+    losses_of,
+    reduce_stack,
+    run_trials,
+)
 from windvane.models import TABLE_FAMILIES
 from windvane.models.base_model import BaseFamily
 from windvane.runtime.columns.table import Floats
-from windvane.search.ensemble_selection import (
-    count_fold_models,
-    greedy_selection,
-    handicap_cost,
-    max_candidates_per_family,
-)
+from windvane.search.ensemble_selection import count_fold_models, greedy_selection, handicap_cost
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
 
 BUDGETS = (10.0, 60.0, 300.0)
@@ -90,17 +93,6 @@ def select(table: TableReplay, entries: Mapping[str, PortfolioEntry]) -> Floats:
             cost = float(count_fold_models(weights, FOLDS) @ costs)
             found.append([np.log(test_loss + FLOOR * table.constant), np.log(cost), (weights > 0).sum()])
     return np.array(found, dtype=np.float64).reshape(len(BUDGETS), len(DOUBLINGS), 3)
-
-
-def candidates(reached: list[tuple[str, int]], table: TableReplay) -> list[tuple[str, int]]:
-    """Return the best checkpoints of each family, as many as the search takes."""
-    taken, chosen = dict[str, int](), list[tuple[str, int]]()
-    for entry, last in sorted(reached, key=lambda pair: table.curves[pair[0]].valid_loss[pair[1]]):
-        family = table.curves[entry].family
-        taken[family] = taken.get(family, 0) + 1
-        if taken[family] <= max_candidates_per_family(table.rows) and np.isfinite(table.curves[entry].valid_loss[last]):
-            chosen.append((entry, last))
-    return chosen
 
 
 def cost_of(entry: PortfolioEntry, table: TableReplay, task: Task, last: int) -> float:

@@ -31,7 +31,7 @@ from benchmarks.metalearning.portfolio import KEPT_ROWS, LEARNED, MATRIX, source
 from benchmarks.metalearning.replay_search import replay_search
 from benchmarks.result_table import Row, results_of
 from windvane.metalearning.collect import MAX_KEPT_ROWS
-from windvane.metalearning.replay import AUTO, RunPlan, TableReplay, entry_id, kept_rows, run_trials, score_run
+from windvane.metalearning.replay import RunPlan, TableReplay, entry_id, kept_rows, run_trials, score_run
 from windvane.models import DEFAULT
 from windvane.search.strategy.portfolio import Case, PortfolioEntry, read_cases, write_portfolio
 
@@ -87,7 +87,7 @@ def measure(name: str, order: str) -> Row:
     target, classes = encode_target(y_test, source.goal, getattr(automl, "classes_", None))
     n_classes = 0 if classes is None else len(classes)
     kind = "regression" if classes is None else "multiclass" if n_classes > 2 else "binary"
-    metric = get_metric(AUTO[kind], Task(kind, len(y), X.shape[1], n_classes))  # type: ignore[arg-type]
+    metric = get_metric("auto", Task(kind, len(y), X.shape[1], n_classes))  # type: ignore[arg-type]
     loss, spread = float(metric.loss(target[kept], prediction[kept])), 1.0
     if source.goal == "regression":  # replays have standardized targets
         spread = float(np.std(encode_target(y, source.goal)[0]))

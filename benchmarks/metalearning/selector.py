@@ -27,9 +27,9 @@ from sklearn.ensemble import RandomForestClassifier
 from benchmarks.command_line import make_parser
 from benchmarks.data import TABLES
 from benchmarks.markdown import line_below
+from benchmarks.metalearning.pairwise_selector import Selector, tabulate
 from benchmarks.result_table import Row, results_of
 from windvane.data.task import Task
-from windvane.metalearning.selector import Selector, tabulate
 from windvane.search.strategy.policy import select_policy
 
 DATA = TABLES.parent / "askl2"

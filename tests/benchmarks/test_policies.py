@@ -62,7 +62,7 @@ def test_orders_are_scored_by_every_metric_on_tables_left_out() -> None:
                 noise = 0.1 if entry == "ab"[place] else 0.9
                 parts = ((target + noise * np.random.default_rng([i, j]).normal(size=60)).astype(np.float32),)
                 one = np.array([noise])
-                table.curves[entry] = LearningCurve("linear", np.array([6.0]), one, one, parts, parts, True, 6.0)
+                table.curves[entry] = LearningCurve("linear", np.array([6.0]), one, one, parts, parts, True)
             by_metric[metric].append(table)
     rows = metric_groups.cross("regression", by_metric, entries, BuildPlan((20.0,), workers=1, size=1))
     means = {(row["scored"], row["built"]): np.mean([score for _, score in row["scores"]]) for row in rows}
@@ -85,7 +85,7 @@ def test_a_temperature_undoes_what_was_sharpened() -> None:
     sharp = true**2.5 / (true**2.5).sum(axis=2, keepdims=True)
     table = TableReplay("t", "multiclass", 500, 3, 3, "log_loss", target, test_target, 1.1)
     one = np.ones(1)
-    table.curves[ENTRIES[0]] = LearningCurve("linear", one, one, one, (sharp[0],), (sharp[1],), True, 1.0)
+    table.curves[ENTRIES[0]] = LearningCurve("linear", one, one, one, (sharp[0],), (sharp[1],), True)
     found = calibration.calibrate(table, "log_loss")
     clipped = np.clip(sharp[1], 1e-7, 1)
     assert found["before"] == pytest.approx(-np.mean(np.log(clipped[np.arange(500), test_target])), abs=1e-4)

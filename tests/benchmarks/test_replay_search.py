@@ -14,7 +14,7 @@ PATIENT = RunPlan(seconds=1000.0, workers=1, startup=0.0, overhead=0.0, share=1.
 def make_curve(family: str, losses: list[float], cpu: list[float], fraction: list[float] | None) -> LearningCurve:
     values, row = np.array(losses), tuple(np.zeros(3, dtype=np.float32) for _ in cpu)
     known = None if fraction is None else np.array(fraction)
-    return LearningCurve(family, np.array(cpu), values, values, row, row, True, cpu[-1], known)
+    return LearningCurve(family, np.array(cpu), values, values, row, row, True, known)
 
 
 def make_table(curves: dict[str, LearningCurve]) -> TableReplay:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.metalearning.matrix import read_matrix, write_matrix
+from benchmarks.metalearning.portfolio import leave_out
 from windvane.errors import InputError
 from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores
 from windvane.metalearning.learn import (
@@ -17,7 +18,6 @@ from windvane.metalearning.learn import (
     find_tables,
     full_order,
     learn_portfolio,
-    leave_out,
 )
 from windvane.metalearning.replay import LearningCurve, TableReplay, entry_id
 from windvane.search.strategy.portfolio import PortfolioEntry
@@ -48,7 +48,7 @@ def make_table(name: str, kind: str, rows: int, best: int, seed: int = 0) -> Tab
         cost = 1.0 if i == 3 else 2.0
         family = BY_ID[entry].family
         table.curves[entry] = LearningCurve(
-            *(family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True, cost),
+            *(family, np.array([0.1, cost]), losses, losses, (parts,) * 2, (parts,) * 2, True),
             np.array([0.05, 1.0]),
         )
     return table
@@ -111,16 +111,16 @@ def test_a_kind_with_enough_tables_has_an_order_of_its_own(monkeypatch: pytest.M
     many = [make_table(f"b{i}", "binary", 500, 2, i) for i in range(4)]
     few = [make_table(f"r{i}", "regression", 100, 2, i) for i in range(2)]
     large = [make_table(f"l{i}", "multiclass", 50_000, 1, i) for i in range(2)]
-    learned = learn_portfolio([*many, *few], large, BY_ID, BuildPlan(budgets=(10.0, 60.0), workers=1, size=2))
-    assert all(case.entries[0] == ENTRIES[3] for case in learned.cases)  # the cheapest
-    found = [(case.kinds, case.max_rows, case.entries[1]) for case in learned.cases]
+    cases, made = learn_portfolio([*many, *few], large, BY_ID, BuildPlan(budgets=(10.0, 60.0), workers=1, size=2))
+    assert all(case.entries[0] == ENTRIES[3] for case in cases)  # the cheapest
+    found = [(case.kinds, case.max_rows, case.entries[1]) for case in cases]
     assert found == [
         (("binary",), LARGE_ROWS, ENTRIES[2]),
         (("multiclass", "regression"), LARGE_ROWS, ENTRIES[2]),
         (("binary", "multiclass", "regression"), None, ENTRIES[1]),
     ]
-    assert "4 configurations on 8 tables" in learned.made
-    for case in learned.cases:  # what was not chosen follows
+    assert "4 configurations on 8 tables" in made
+    for case in cases:  # what was not chosen follows
         assert sorted(case.entries, key=ENTRIES.index) == ENTRIES
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,12 +8,10 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score, root_mean_s
 
 from benchmarks.metalearning.matrix import with_metric
 from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores, rank_alone
-from windvane.metalearning.cells import Cell
 from windvane.metalearning.replay import (
     LearningCurve,
     RunPlan,
     TableReplay,
-    _fractions,
     greedy,
     losses_of,
     run_trials,
@@ -27,9 +23,7 @@ from windvane.search.ensemble_selection import greedy_selection
 def make_curve(valid: list[float], cpu: list[float], target: np.ndarray, noise: float, seed: int) -> LearningCurve:
     rng = np.random.default_rng(seed)
     predictions = tuple((target + noise * rng.normal(size=len(target))).astype(np.float32) for _ in cpu)
-    return LearningCurve(
-        "linear", np.array(cpu), np.array(valid), np.array(valid), predictions, predictions, True, cpu[-1]
-    )
+    return LearningCurve("linear", np.array(cpu), np.array(valid), np.array(valid), predictions, predictions, True)
 
 
 def make_table() -> TableReplay:
@@ -82,9 +76,7 @@ def test_another_metric_has_the_losses_of_scikit_learn() -> None:
     valid, test = rng.random((2, 80)).astype(np.float32), rng.random((2, 60)).astype(np.float32)
     table = TableReplay("t", "binary", 80, 3, 2, "roc_auc", y, y_test, 0.5)
     nothing = np.zeros(2)
-    table.curves["a"] = LearningCurve(
-        "linear", np.array([1.0, 2.0]), nothing, nothing, tuple(valid), tuple(test), True, 2.0
-    )
+    table.curves["a"] = LearningCurve("linear", np.array([1.0, 2.0]), nothing, nothing, tuple(valid), tuple(test), True)
     found = {metric: with_metric(table, metric) for metric in ("roc_auc", "log_loss", "accuracy")}
     for i in range(2):
         wrong = 1 - accuracy_score(y_test, test[i] > 0.5)
@@ -100,17 +92,9 @@ def test_what_was_not_kept_is_not_scored() -> None:
     table = TableReplay("t", "multiclass", 80, 3, 3, "log_loss", np.array([0, 1, 2]), np.array([0, 1, 2]), 1.1)
     true_class = (np.array([0.5, 0.5, 0.5], dtype=np.float32),)
     one = np.ones(1)
-    table.curves["a"] = LearningCurve("linear", one, one, one, true_class, true_class, True, 1.0)
+    table.curves["a"] = LearningCurve("linear", one, one, one, true_class, true_class, True)
     with pytest.raises(ValueError, match="for the log_loss alone"):
         with_metric(table, "accuracy")
-
-
-def test_older_cells_say_by_their_best_iteration_how_far_they_were_trained() -> None:
-    points: list[dict[str, Any]] = [{"iterations": [3, 8]}, {"iterations": [9, 20]}, {"iterations": [9, 20]}]
-    facts = ("t", "binary", 100, 3, 2, 0.5, "cv3", 0, "extra_trees", {}, "done", None, {})
-    np.testing.assert_allclose(_fractions(Cell(*facts, points)), [8 / 128, 32 / 128, 32 / 128])
-    new = [point | {"fraction": fraction} for point, fraction in zip(points, (0.125, 0.25, 1.0), strict=True)]
-    np.testing.assert_allclose(_fractions(Cell(*facts, new)), [0.125, 0.25, 1.0])
 
 
 def test_greedy_selection_is_that_of_the_search() -> None:

@@ -160,6 +160,16 @@ def test_validation_images_of_a_class_that_nothing_trains_are_left_out_and_named
         assert f"its class '{name}' is not in the training split" in said
 
 
+def test_labels_that_are_missing_in_any_form_are_left_out(tmp_path: Path) -> None:
+    pixels, _ = pictures(40)
+    listing, _ = list_training_images(list(pixels), ImageOptions())
+    listing.labels = [None, float("nan"), pd.NA, pd.NaT, *["cat", "dog"] * 18]
+    prepared = prepare_listing(tmp_path / "a", listing)
+    assert len(prepared.problem.target) == 36
+    said = " ".join(prepared.warnings)
+    assert "4 left out." in said and "it has no label" in said
+
+
 def test_labelled_images_that_are_not_there_are_not_called_unlabelled(tmp_path: Path) -> None:
     table = pd.DataFrame({"path": ["photos/a.png", "photos/b.png"], "label": ["cat", "dog"]})
     table.to_csv(tmp_path / "list.csv", index=False)

@@ -25,7 +25,7 @@ from windvane.search.ensemble_selection import EnsembleBuilder
 from windvane.search.problem import Problem
 from windvane.search.run.history import History, describe_failures
 from windvane.search.run.run_directory import RunDirectory
-from windvane.search.search import Budget, Search
+from windvane.search.search import Budget, Search, SearchListener
 from windvane.search.strategy.halving import Rung, make_rungs
 from windvane.search.strategy.portfolio import PortfolioEntry
 from windvane.search.strategy.scheduler import RESULT_LAG, Scheduler
@@ -111,7 +111,8 @@ def make(tmp_path: Path) -> Any:
             n_trials=n_trials,
         )
         builder = EnsembleBuilder(problem, directory, settings.ensemble_size)
-        made = Search(scheduler, pool, builder, Budget(time.monotonic(), budget), **more)  # type: ignore[arg-type]
+        given = {"listener": SearchListener(), "open_models": lambda ensemble: None, **more}
+        made = Search(scheduler, pool, builder, Budget(time.monotonic(), budget), **given)  # type: ignore[arg-type]
         return made, pool
 
     return search

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from windvane.automl.fitted_estimator import FittedEstimator, library_defaults
-from windvane.data.files import to_frame
-from windvane.data.rows import order_notes, take_rows
 from windvane.data.series.lags import keep_last, know_rows
-from windvane.data.target import TaskType, counted_rows
+from windvane.data.target import TaskType
 from windvane.data.targets import encode_as_trained
 from windvane.errors import DiskError, InputError, RunError, check_integer, warn_user
-from windvane.evaluation.predictions import Predictions
+from windvane.evaluation.predictions import Predictions, labelled_rows
 from windvane.evaluation.score_text import natural_score
 from windvane.models.base import DataSplit
 from windvane.models.search_space import import_optuna
@@ -208,7 +206,7 @@ class AutoML(FittedEstimator):
         started: float,
         callbacks: Sequence[Callback],
         dask_client: Any = None,
-        test: tuple[Any, Any] | None = None,
+        test: tuple[Any, Any] = (None, None),
     ) -> None:
         """Search on what `prepare` makes of the user's data, and score test rows; the budget counts from `started`."""
         settings = inherit_settings(Settings.check(self), seed_is_given=self.random_state is not None)
@@ -236,14 +234,13 @@ class AutoML(FittedEstimator):
                         progress,
                         stop,
                         slowdown=meter.read(),
-                        kept_seconds=0.0 if test is None else self._seconds_to_score(prepared, settings, test[0]),
+                        kept_seconds=self._seconds_to_score(prepared, settings, test[0]),
                     )
                     result = finish_search(search, search.run(), prepared, settings)
                 del search  # with the predictions of its candidates
                 self._set_result(*result, directory)
-                if test is not None:
-                    deadline = math.inf if settings.n_trials is not None else started + settings.time_budget
-                    self._score_test(directory, *test, deadline=deadline)
+                deadline = math.inf if settings.n_trials is not None else started + settings.time_budget
+                self._score_test(directory, *test, deadline=deadline)
         except BaseException as error:
             if directory is not None:
                 self._on_error(directory, error)
@@ -289,8 +286,7 @@ class AutoML(FittedEstimator):
             raise RunError(f"There is no run to resume. {self._where_the_run_is()}")
         seconds = parse_seconds(self.time_budget if time_budget is None else time_budget)
         if n_trials is not None:
-            check_integer("n_trials", n_trials)
-            n_trials = int(n_trials) + len(directory.read_history().trials)
+            n_trials = check_integer("n_trials", n_trials) + len(directory.read_history().trials)
         settings = replace(Settings.check(self), time_budget=seconds, n_trials=n_trials, run_dir=directory.root)
         pool = self._start_workers(settings, dask_client)
         try:
@@ -332,27 +328,19 @@ class AutoML(FittedEstimator):
         self
             With the new models.
         """
-        predictor = self._predictor_of_tables("refit")
-        for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
-            warn_user(warning)
-        schema = predictor.schema
-        if schema.lags is not None:  # of rows that are all known
-            schema = know_rows(schema, X, encode_as_trained(y, predictor.classes, None), predictor.classes)
-            predictor = replace(predictor, schema=keep_last(schema))
-        table = self._to_table(X) if schema.lags is None else schema.transform(to_frame(X), type(self).__name__)
-        weight, rows = counted_rows(sample_weight, table.n_rows)
-        if rows is not None:
-            y, table = take_rows(y, rows, table.n_rows, "y"), table.take(rows)
-        target = encode_as_trained(y, predictor.classes, predictor.targets)
-        if len(target) != table.n_rows:
-            raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
+        predictor = reader = self._predictor_of_tables("refit")
+        if predictor.schema.lags is not None:  # of rows that are all known
+            target = encode_as_trained(y, predictor.classes, None)
+            schema = know_rows(predictor.schema, X, target, predictor.classes)
+            predictor, reader = replace(predictor, schema=keep_last(schema)), replace(predictor, schema=schema)
+        table, rows, target, weight = labelled_rows(reader, X, y, sample_weight, type(self).__name__)
         known = {trial.number for trial in self.trials_}
         if not known.issuperset(member.number for member in predictor.ensemble.members):
             raise RunError(f"refit needs the configurations of the trials. {self._where_the_run_is()}")
         folder = self._folder() / "refit"
         import_optuna()
         self._test_score = None
-        train = DataSplit(table, target, weight)
+        train = DataSplit(table if rows is None else table.take(rows), target, weight)
         self.predictor_ = refit_ensemble(predictor, self.trials_, self._known_families, train, folder)
         return self
 
@@ -441,8 +429,7 @@ class AutoML(FittedEstimator):
         try:
             if X_test is not None:
                 names = () if predictor.images is None else predictor.images.short_names(X_test)
-                score, keep = self._test_score, bool(self.keep_data)
-                write_test_rows(directory.test, found, predictor.ensemble, score, keep=keep, names=names)
+                write_test_rows(directory.test, found, self._test_score, keep=bool(self.keep_data), names=names)
             else:
                 update_test_score(directory.test, predictor.ensemble, self._test_score)
         except DiskError as error:

@@ -194,42 +194,32 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         >>> model.tune_threshold(costs={("ill", "well"): 20})  # doctest: +SKIP
         """
         predictor = self._predictor
-        positive = predictor.metric.positive
+        positive, targets = predictor.metric.positive, predictor.targets
         goals = {"metric": metric, "precision": precision, "recall": recall, "costs": costs}
         given = [name for name, value in goals.items() if value is not None]
         if len(given) > 1:
             raise InputError(f"tune_threshold has one goal, but {' and '.join(given)} came.")
-        if predictor.targets is not None:
-            return self._tune_labels("f1" if not given else metric, given, X, y, sample_weight)
-        if positive is None and (precision is not None or recall is not None):
+        if targets is not None and given not in ([], ["metric"]):
+            raise InputError(f"{given[0]} is for one target, but there are {len(targets)}. Allowed: metric.")
+        if targets is None and positive is None and given in (["precision"], ["recall"]):
             raise InputError(
                 f"{given[0]} is for two classes, but there are {predictor.task.n_classes}. Allowed: metric or costs."
             )
         if not given:
-            metric = "f1" if positive is not None else "balanced_accuracy"
-        assert predictor.classes is not None
-        ensemble, tuning = tune_decision(
-            self._rows_to_tune("tune_threshold", predictor.ensemble, X, y, sample_weight),
-            positive,
-            metric=None if metric is None else get_metric(metric, predictor.task, predictor.classes, positive),
-            precision=precision,
-            recall=recall,
-            costs=None if costs is None else check_costs(costs, predictor.classes),
-        )
-        self._set_decision(ensemble, tuning)
-        return tuning
-
-    def _tune_labels(self, metric: Any, given: list[str], X: Any, y: Any, sample_weight: Any) -> DecisionTuning:
-        """Find the threshold of each of several labels, and use them."""
-        predictor = self._predictor
-        assert predictor.targets is not None
-        if metric is None:
-            raise InputError(f"{given[0]} is for one target, but there are {len(predictor.targets)}. Allowed: metric.")
-        ensemble, tuning = tune_label_thresholds(
-            self._rows_to_tune("tune_threshold", predictor.ensemble, X, y, sample_weight),
-            predictor.targets.titles,
-            get_metric(metric, predictor.task),
-        )
+            metric = "balanced_accuracy" if targets is None and positive is None else "f1"
+        rows = self._rows_to_tune("tune_threshold", predictor.ensemble, X, y, sample_weight)
+        if targets is not None:
+            ensemble, tuning = tune_label_thresholds(rows, targets.titles, get_metric(metric, predictor.task))
+        else:
+            assert predictor.classes is not None
+            ensemble, tuning = tune_decision(
+                rows,
+                positive,
+                metric=None if metric is None else get_metric(metric, predictor.task, predictor.classes, positive),
+                precision=precision,
+                recall=recall,
+                costs=None if costs is None else check_costs(costs, predictor.classes),
+            )
         self._set_decision(ensemble, tuning)
         return tuning
 

@@ -177,7 +177,7 @@ class AutoImageClassifier(AutoMLClassifier):
         tests, notes = labelled_tests(listing)
         for note in notes:
             warn_user(note)
-        test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else None
+        test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else (None, None)
         scratch = temporary_folder()
 
         def prepare(settings: Settings) -> PreparedProblem:
@@ -201,7 +201,7 @@ class AutoImageClassifier(AutoMLClassifier):
     def _seconds_to_score(self, prepared: PreparedProblem, settings: Settings, X_test: Any) -> float:
         """Return the seconds of the budget that are kept back for the score of test images."""
         assert prepared.images is not None
-        if settings.n_trials is not None:
+        if X_test is None or settings.n_trials is not None:
             return 0.0
         # Opening what reads them takes about as long as these few.
         n_images = len(X_test) + sum(TIMED_IMAGES)

@@ -58,15 +58,15 @@ def build_portfolio(
     from windvane.search.strategy.portfolio import write_portfolio
 
     tables = complete_tables(read_replays(cells, _predictions_folder(cells)))
-    learned = learn_portfolio(tables, [], entries_of(cells), BuildPlan())
-    write_portfolio(out, learned.cases, learned.made)
+    portfolio, made = learn_portfolio(tables, [], entries_of(cells), BuildPlan())
+    write_portfolio(out, portfolio, made)
     cases, lines = [], []
-    for case in learned.cases:
+    for case in portfolio:
         cases.append({"tasks": case.kinds, "max_rows": case.max_rows, "configurations": len(case.entries)})
         rows = "" if case.max_rows is None else f", up to {case.max_rows:,} rows"
         lines.append(f"{' and '.join(case.kinds)}{rows}: {len(case.entries)} configurations")
-    record = {"portfolio": out, "made": learned.made, "cases": cases}
-    print_result(record, "\n".join([*lines, f"{out}: {learned.made}"]), as_json=as_json)
+    record = {"portfolio": out, "made": made, "cases": cases}
+    print_result(record, "\n".join([*lines, f"{out}: {made}"]), as_json=as_json)
 
 
 def _predictions_folder(cells: Path) -> Path:

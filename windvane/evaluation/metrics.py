@@ -213,6 +213,7 @@ ONE_SIDED = (
     *("positive_likelihood_ratio", "negative_likelihood_ratio"),
 )
 # Metrics for two classes, and what to use for more.
+AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 BINARY = {name: f"{name}_macro" for name in ("f1", "precision", "recall", "jaccard")} | dict.fromkeys(
     ("positive_likelihood_ratio", "negative_likelihood_ratio", "neg_negative_likelihood_ratio"), "balanced_accuracy"
 )
@@ -369,8 +370,7 @@ def rewards_mean(metric: Metric) -> bool:
 
 
 def _named(given: str, task: Task) -> Metric:
-    auto = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
-    name = auto[task.kind] if given == "auto" else ALIASES.get(given, given)
+    name = AUTO[task.kind] if given == "auto" else ALIASES.get(given, given)
     own, others = (CLASSIFICATION, REGRESSION) if task.is_classification else (REGRESSION, CLASSIFICATION)
     if task.kind == "multiclass" and name in BINARY:
         raise InputError(f"metric={given!r} is for two classes, but there are {task.n_classes}. Use {BINARY[name]!r}.")

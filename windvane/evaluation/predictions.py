@@ -51,6 +51,26 @@ def lacks_a_class(target: NDArray[Any], metric: Metric) -> bool:
     return metric.name in NEED_TWO_CLASSES and bool((target == target[:1]).all(axis=0).any())
 
 
+def labelled_rows(
+    model: FittedEnsemble, X: Any, y: Any, sample_weight: Any, owner: str
+) -> tuple[Table, Integers | None, NDArray[Any], Floats | None]:
+    """Read rows with their target, as a user has them, by what a model was trained on; InputError if they do not fit.
+
+    Returns the table of all rows, the positions of those that count (None: all), their target and their weights.
+    """
+    for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
+        warn_user(warning)
+    table = model.table(X, owner)
+    weight, rows = counted_rows(sample_weight, table.n_rows)
+    if rows is not None:
+        target = encode_as_trained(take_rows(y, rows, table.n_rows, "y"), model.classes, model.targets)
+        return table, rows, target, weight
+    target = encode_as_trained(y, model.classes, model.targets)
+    if table.n_rows != len(target):
+        raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
+    return table, None, target, weight
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Rows with known target and prediction."""
@@ -70,17 +90,10 @@ class Predictions:
         cls, model: FittedEnsemble, X: Any, y: Any, sample_weight: Any = None, *, owner: str = "the model"
     ) -> Self:
         """Predict rows that the model did not train on; raises InputError if they do not fit the model."""
-        for warning in order_notes(X, {"y": y, "sample_weight": sample_weight}):
-            warn_user(warning)
-        table = model.table(X, owner)
-        weight, rows = counted_rows(sample_weight, table.n_rows)
-        if rows is not None:
-            target = encode_as_trained(take_rows(y, rows, table.n_rows, "y"), model.classes, model.targets)
-            return replace(cls.of_table(model, table.take(rows), target, weight), table=table, rows=rows)
-        target = encode_as_trained(y, model.classes, model.targets)
-        if table.n_rows != len(target):
-            raise InputError(f"X and y have different lengths: {table.n_rows} and {len(target)}.")
-        return cls.of_table(model, table, target, weight)
+        table, rows, target, weight = labelled_rows(model, X, y, sample_weight, owner)
+        if rows is None:
+            return cls.of_table(model, table, target, weight)
+        return replace(cls.of_table(model, table.take(rows), target, weight), table=table, rows=rows)
 
     @classmethod
     def of_table(cls, model: FittedEnsemble, table: Table, target: NDArray[Any], weight: Floats | None = None) -> Self:

@@ -33,7 +33,7 @@ class Cell:
     status: str  # done, stopped (by its limit), failed, crashed, unsupported; unreadable: the whole table, no entry
     error: str | None
     constant: dict[str, float]  # test loss of a constant prediction, by metric
-    # iterations (the best of each fold), fraction (trained, of all iterations; not in older files), cpu, cpu_first,
+    # iterations (the best of each fold), fraction (trained, of all iterations), cpu, cpu_first,
     # losses {metric: valid, test, and both of fold 0}
     checkpoints: list[dict[str, Any]]
 

@@ -24,13 +24,14 @@ from sklearn.model_selection import train_test_split
 
 from windvane.data.files import read_frame, to_frame
 from windvane.data.target import TaskType, encode_target
+from windvane.evaluation.baseline import constant_prediction
 from windvane.evaluation.metrics import Metric, get_metric
 from windvane.metalearning.cells import MIN_STEP, Cell, append_cell, cell_id, ends_rung, read_cells
 from windvane.metalearning.replay import entry_id
 from windvane.models import TABLE_FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
-from windvane.search.problem import PreparedProblem, Problem, prepare_problem
+from windvane.search.problem import PreparedProblem, prepare_problem
 from windvane.search.strategy.portfolio import PortfolioEntry, read_cases
 from windvane.search.trial import derive_seed
 from windvane.settings import Settings
@@ -189,7 +190,8 @@ class _Evaluator:
         target, _ = encode_target(y_test, source.goal, prepared.classes)
         task = prepared.problem.task
         metrics = {name: get_metric(name, task) for name in METRICS[task.kind]}
-        constant = _constant_prediction(prepared.problem, len(target))
+        constant = constant_prediction(prepared.problem.target, task.n_classes, metrics[METRICS[task.kind][0]])
+        constant = np.broadcast_to(constant, (len(target), *constant.shape))  # (n, k) or (n,)
         losses = {name: metric.loss(target, constant) for name, metric in metrics.items()}
         evaluator = cls(source, settings, prepared, test, target, metrics, losses)
         evaluator._write_targets()
@@ -318,12 +320,3 @@ class _Evaluator:
         valid, test = problem.target[problem.validation_rows], self.test_target
         kept = self._kept(valid.astype(np.float64), test.astype(np.float64))
         np.savez(self._folder() / "targets.npz", allow_pickle=False, **kept)
-
-
-def _constant_prediction(problem: Problem, n_rows: int) -> Floats:
-    """Predict the shares of the classes, or the mean, for every row."""
-    target, task = problem.target, problem.task
-    if task.is_classification:
-        shares = np.bincount(target, minlength=task.n_classes) / len(target)
-        return np.repeat(shares[None], n_rows, axis=0)
-    return np.full(n_rows, target.mean())

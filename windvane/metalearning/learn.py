@@ -1,14 +1,12 @@
-"""From collected cells to a portfolio: which cases it has, and what its entries bring on tables left out."""
+"""From collected cells to a portfolio and its cases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from windvane.data.files import read_frame
 from windvane.data.target import infer_task
@@ -22,16 +20,7 @@ from windvane.search.strategy.portfolio import KINDS, Case, PortfolioEntry
 MIN_TABLES = 30  # of a task kind, before it gets its own order
 COMPLETE = 0.5  # of the entries of the table with most, for a table that is learned from
 LARGE_ROWS = 12_000  # from here on tables that were collected whole decide
-N_PARTS = 5  # of the tables, each left out once
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".feather", ".arff")
-
-
-@dataclass(frozen=True)
-class Learned:
-    """The cases of a portfolio, and how they were learned, in words."""
-
-    cases: list[Case]
-    made: str
 
 
 def find_tables(folder: Path, target: str | None, max_rows: int | None = None) -> list[SourceTable]:
@@ -64,10 +53,11 @@ def complete_tables(tables: Sequence[TableReplay]) -> list[TableReplay]:
 
 def learn_portfolio(
     tables: Sequence[TableReplay], large: Sequence[TableReplay], entries: Mapping[str, PortfolioEntry], plan: BuildPlan
-) -> Learned:
+) -> tuple[list[Case], str]:
     """Build an order for every task kind with at least `MIN_TABLES` tables, and one for the other kinds together.
 
-    `large` tables, of all kinds together, give the order beyond `LARGE_ROWS`.
+    Also returns how they were learned, in words. `large` tables, of all kinds together, give the order beyond
+    `LARGE_ROWS`.
     """
     if not tables:
         raise InputError("There are no tables to learn from: collect more cells first.")
@@ -84,7 +74,7 @@ def learn_portfolio(
         f"learned from {len(entries)} configurations on {len(tables) + len(large)} tables, "
         f"budgets {', '.join(f'{seconds:g}' for seconds in plan.budgets)} s with {plan.workers} workers"
     )
-    return Learned(cases, made)
+    return cases, made
 
 
 def _order(
@@ -112,26 +102,3 @@ def full_order(tables: Sequence[TableReplay], candidates: Sequence[str], plan: B
     scores = make_scores(tables, plan)
     start = plan.start or [entry for entry, _ in build(scores, candidates, plan.size)]
     return list(dict.fromkeys([min(candidates, key=cost), *start, *rank_alone(scores, candidates)]))
-
-
-def leave_out(
-    tables: Sequence[TableReplay], candidates: Sequence[str], plan: BuildPlan, orders: Mapping[str, Sequence[str]]
-) -> pd.DataFrame:
-    """Compare orders on tables left out, a fifth at a time.
-
-    "learned" is built without the tables of the part, and so is "start kept" where the plan has a start. Returns one
-    row a table and order, with a score for each budget (`AnytimeScore.scores`).
-    """
-    permuted = [tables[i] for i in np.random.default_rng(0).permutation(len(tables))]
-    rows = []
-    for part in range(N_PARTS):
-        held_out = permuted[part::N_PARTS]
-        rest = [table for table in tables if table not in held_out]
-        built = {"learned": full_order(rest, candidates, replace(plan, start=()))}
-        if plan.start:
-            built["start kept"] = full_order(rest, candidates, plan)
-        for score in make_scores(held_out, plan):
-            for name, order in [*orders.items(), *built.items()]:
-                row: dict[str, Any] = {"table": score.table.name, "order": name}
-                rows.append(row | {f"{s:g} s": x for s, x in zip(plan.budgets, score.scores(order), strict=True)})
-    return pd.DataFrame(rows)

@@ -8,7 +8,6 @@ test rows. Notation: v validation rows, t test rows, k classes.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,13 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windvane.data.task import Task
+from windvane.evaluation.metrics import AUTO
 from windvane.metalearning.cells import Cell, cell_id, read_cells
-from windvane.models import TABLE_FAMILIES
 from windvane.runtime.columns.table import Floats
-from windvane.search.ensemble_selection import greedy_selection, max_candidates_per_family
+from windvane.search.ensemble_selection import first_of_families, greedy_selection
 
-AUTO = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 Stack = NDArray[np.floating[Any]]
 
 
@@ -38,8 +35,12 @@ class LearningCurve:
     valid: tuple[Stack, ...]  # predictions of the kept validation rows, each of shape (v,) or (v, k)
     test: tuple[Stack, ...]
     done: bool
-    cost: float  # CPU seconds until it is done or has failed
     fraction: Floats | None = None  # of all iterations, that each checkpoint was trained for; None: not recorded
+
+    @property
+    def cost(self) -> float:
+        """CPU seconds until it is done or has failed."""
+        return float(self.cpu[-1])
 
 
 @dataclass
@@ -124,27 +125,16 @@ def _read_curve(cell: Cell, folder: Path, metric: str, max_rows: int) -> Learnin
         valid, test = ([arrays[f"{name}_{i}"] for i in range(count)] for name in ("valid", "test"))
     rows, test_rows = kept_rows(len(valid[0]), max_rows), kept_rows(len(test[0]), max_rows)
     losses = np.array([point["losses"][metric] for point in cell.checkpoints], dtype=np.float64)  # (p, 4)
-    cpu = np.array([point["cpu"] for point in cell.checkpoints])
     return LearningCurve(
         family=cell.family,
-        cpu=cpu,
+        cpu=np.array([point["cpu"] for point in cell.checkpoints]),
         valid_loss=losses[:, 0],
         test_loss=losses[:, 1],
         valid=tuple(prediction[rows].astype(np.float32) for prediction in valid),
         test=tuple(prediction[test_rows].astype(np.float32) for prediction in test),
         done=cell.status == "done",
-        cost=float(cpu[-1]),
-        fraction=_fractions(cell),
+        fraction=np.array([point["fraction"] for point in cell.checkpoints]),
     )
-
-
-def _fractions(cell: Cell) -> Floats:
-    """Return how far each checkpoint was trained; older files lack it, and the best iteration bounds it from below."""
-    task = Task(cell.kind, cell.rows, cell.columns, cell.classes)  # type: ignore[arg-type]
-    steps = TABLE_FAMILIES[cell.family].checkpoint_iterations(cell.config, task)
-    bounds = [steps[min(bisect_left(steps, max(p["iterations"])), len(steps) - 1)] for p in cell.checkpoints]
-    known = [p.get("fraction", bound / steps[-1]) for p, bound in zip(cell.checkpoints, bounds, strict=True)]
-    return np.maximum.accumulate(np.array(known, dtype=np.float64))
 
 
 def losses_of(stack: Stack, target: NDArray[Any], metric: str) -> Floats:
@@ -208,15 +198,19 @@ def run_trials(order: Sequence[str], table: TableReplay, plan: RunPlan) -> list[
     return reached
 
 
+def candidates(reached: Sequence[tuple[str, int]], table: TableReplay) -> list[tuple[str, int]]:
+    """Return the checkpoints that may enter the ensemble, best first."""
+
+    def loss(pair: tuple[str, int]) -> float:
+        return float(table.curves[pair[0]].valid_loss[pair[1]])
+
+    ranked = sorted((pair for pair in reached if np.isfinite(loss(pair))), key=loss)
+    return first_of_families(ranked, [table.curves[entry].family for entry, _ in ranked], table.rows)
+
+
 def blend_run(reached: Sequence[tuple[str, int]], table: TableReplay) -> tuple[Stack, Stack] | None:
     """Return the validation and test predictions of the ensemble of some checkpoints; None without any."""
-    ranked = sorted(reached, key=lambda pair: table.curves[pair[0]].valid_loss[pair[1]])
-    cap, seen, chosen = max_candidates_per_family(table.rows), dict[str, int](), []
-    for entry, last in ranked:
-        family = table.curves[entry].family
-        seen[family] = seen.get(family, 0) + 1
-        if seen[family] <= cap and np.isfinite(table.curves[entry].valid_loss[last]):
-            chosen.append((entry, last))
+    chosen = candidates(reached, table)
     if not chosen:
         return None
     valid = np.stack([table.curves[entry].valid[last] for entry, last in chosen])

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 
 Singles = NDArray[np.floating[Any]]
+Ranked = TypeVar("Ranked")
 Handicap = Callable[[Floats], Floats]  # weights of e ensembles (e, m) -> factors of their losses (e,)
 
 MAX_CANDIDATES = 40
@@ -108,12 +109,18 @@ def max_candidates_per_family(n_rows: int) -> int:
 
 def candidates(trials: Sequence[Trial], n_rows: int) -> list[Trial]:
     """Return the usable trials that may enter the ensemble, best first."""
-    cap, seen, chosen = max_candidates_per_family(n_rows), Counter[str](), list[Trial]()
-    for trial in sorted((t for t in trials if t.usable), key=lambda t: (t.loss, t.number)):
-        seen[trial.family] += 1
-        if seen[trial.family] <= cap:
-            chosen.append(trial)
-    return chosen[:MAX_CANDIDATES]
+    ranked = sorted((t for t in trials if t.usable), key=lambda t: (t.loss, t.number))
+    return first_of_families(ranked, [trial.family for trial in ranked], n_rows)[:MAX_CANDIDATES]
+
+
+def first_of_families(ranked: Sequence[Ranked], families: Sequence[str], n_rows: int) -> list[Ranked]:
+    """Keep the first of each family, as many as may be candidates."""
+    cap, seen, kept = max_candidates_per_family(n_rows), Counter[str](), list[Ranked]()
+    for one, family in zip(ranked, families, strict=True):
+        seen[family] += 1
+        if seen[family] <= cap:
+            kept.append(one)
+    return kept
 
 
 def count_fold_models(weights: Any, n_folds: int) -> NDArray[np.float64]:

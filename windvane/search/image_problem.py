@@ -37,6 +37,7 @@ from windvane.image_reader import ImageReader
 from windvane.models import IMAGE_FAMILIES
 from windvane.models.base import Family
 from windvane.runtime.columns.column import Column
+from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import PIXELS, FeatureView, Floats, ImageColumn, Integers, Table
 from windvane.runtime.images import Item, Pixels, pixel_features
@@ -226,9 +227,9 @@ def _decode(
     candidates = [candidates[i] for i in order]
     items = [listing.items[i] for i in candidates]
     if not items:
-        if any(map(_is_label, (listing.labels[i] for i in used))):
-            raise _unreadable(skipped)
-        raise no_labels_error(listing)
+        if all(is_missing(listing.labels[i]) for i in used):
+            raise no_labels_error(listing)
+        raise _unreadable(skipped)
     pixels = _create_pixels(items, folder, started + SIZES_SHARE * budget)
     first, others_of_class, later = np.split(np.arange(len(items)), [min(FIRST_OF_ALL, n_first), n_first])
     checks = decode_squares(items, pixels, first)
@@ -324,7 +325,7 @@ def feature_schema(views: Sequence[FeatureView]) -> Schema:
 def labelled_tests(listing: ImageListing) -> tuple[list[int], list[str]]:
     """Return the positions of the test images that can be scored, and warnings about the others."""
     known = {str(label) for label, split in zip(listing.labels, listing.splits, strict=True) if split != "test"}
-    tests = [i for i, split in enumerate(listing.splits) if split == "test" and _is_label(listing.labels[i])]
+    tests = [i for i, split in enumerate(listing.splits) if split == "test" and not is_missing(listing.labels[i])]
     unknown = [i for i in tests if str(listing.labels[i]) not in known]
     if not unknown:
         return tests, []
@@ -336,13 +337,9 @@ def labelled_tests(listing: ImageListing) -> tuple[list[int], list[str]]:
     return [i for i in tests if str(listing.labels[i]) in known], [warning]
 
 
-def _is_label(label: Any) -> bool:
-    return not (label is None or label != label)
-
-
 def _label_problem(label: Any, learned: set[str]) -> str:
     """Say why an image of this label cannot be used; empty where it can."""
-    if not _is_label(label):
+    if is_missing(label):
         return "it has no label"
     return "" if str(label) in learned else f"its class {str(label)!r} is not in the training split"
 

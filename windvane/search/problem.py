@@ -32,7 +32,7 @@ from windvane.data.target import (
 )
 from windvane.data.targets import are_several, encode_as_trained, encode_targets, strata_of
 from windvane.data.task import Kind, Task
-from windvane.errors import InputError, MetricError, RunError, unknown_name_error
+from windvane.errors import InputError, MetricError, RunError, check_usable, unknown_name_error
 from windvane.evaluation.baseline import ConstantBaseline, constant_prediction
 from windvane.evaluation.columns.identifiers import find_identifiers, useless_columns
 from windvane.evaluation.columns.time_order import random_folds_flatter
@@ -152,7 +152,7 @@ class Problem:
         """Read the files of `write`, the table memory-mapped; raises RunError if the folder is incomplete."""
         try:
             record = json.loads((folder / "task.json").read_text())
-            seed, refits = int(record.pop("seed")), bool(record.pop("refits", False))
+            seed, refits = int(record.pop("seed")), bool(record.pop("refits"))
             weight = folder / "weight.npy"
             with np.load(folder / "folds.npz") as arrays:
                 count = len(arrays.files) // 2
@@ -406,8 +406,8 @@ def choose_families(families: Any, default: Sequence[str] = DEFAULT) -> dict[str
         return {name: FAMILIES[name] for name in default}
     if isinstance(families, str):
         families = [families]
-    if not isinstance(families, Sequence) or not families:
-        raise InputError(f"families={families!r} is not usable. Allowed: None, or a list of: {', '.join(FAMILIES)}.")
+    usable = isinstance(families, Sequence) and len(families) > 0
+    check_usable("families", families, usable, f"None, or a list of: {', '.join(FAMILIES)}")
     chosen: dict[str, Family] = {}
     for family in families:
         if isinstance(family, str):

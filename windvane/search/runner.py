@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -106,7 +107,10 @@ def create_run(estimator: str, prepared: PreparedProblem, settings: Settings, ow
             if images is not None:
                 manifest |= {"images": images.reader.to_json(), "source": images.digest}
             directory.create(manifest)
-        if not _are_data_whole(directory, prepared):
+        has_data = False
+        with suppress(RunError):  # a new run, one that kept no data, or a damaged file
+            has_data = _read_data(directory, directory.manifest(), problem.metric).task == problem.task
+        if not has_data:
             if images is not None:
                 directory.write_images(images.reader.folder, images.names)
             problem.write(directory.data)
@@ -129,17 +133,6 @@ def _data_identity(
         "data": problem.fingerprint(terms),
         "folds": array_digest(rows for fold in problem.folds for rows in (fold.train, fold.validation)),
     }
-
-
-def _are_data_whole(directory: RunDirectory, prepared: PreparedProblem) -> bool:
-    """Whether the data on disk are those of the problem, every bit."""
-    problem, names = prepared.problem, (prepared.schema, prepared.classes, prepared.targets)
-    try:
-        on_disk = Problem.read(directory.data, problem.metric)
-    except RunError:
-        return False
-    same_task = (on_disk.task, on_disk.seed) == (problem.task, problem.seed)
-    return same_task and _data_identity(on_disk, *names) == _data_identity(problem, *names)
 
 
 def _read_data(directory: RunDirectory, manifest: Mapping[str, Any], metric: Metric) -> Problem:
@@ -222,7 +215,7 @@ def prepare_search(
     problem = prepared.problem
     listener.start(settings.time_budget - (time.monotonic() - started), settings.n_jobs, problem.metric)
     objects = pack_objects(session_objects(problem.metric, prepared.families))
-    pool.open(RunContext(directory.root.absolute(), directory.log.absolute(), settings.memory_limit, objects))
+    pool.open(RunContext(directory.root.absolute(), objects))
     history = directory.read_history()
     listener.resume(history.trials)
     for note in prepared.notes:
@@ -247,10 +240,10 @@ def prepare_search(
         pool,
         EnsembleBuilder(problem, directory, settings.ensemble_size, 0.02 * settings.time_budget),
         Budget(started, settings.time_budget, max(instants, default=0.0), slowdown),
-        callbacks=callbacks,
         listener=listener,
-        idle_callback=persistence.preload if prepared.images is None else None,  # libraries of boosting
         open_models=open_models,
+        callbacks=callbacks,
+        idle_callback=persistence.preload if prepared.images is None else None,  # libraries of boosting
         kept_seconds=kept_seconds,
         stop=stop,
     )
@@ -285,7 +278,6 @@ def finish_search(
     except DiskError as error:
         if not search.error:  # else said already
             warn_user(f"{error} The model in memory predicts, and save() keeps it elsewhere.")
-    assert search.open_models is not None
     predictor = replace(search.open_models(ensemble), uncertainty=uncertainty)
     if not settings.keep_data:
         shutil.rmtree(directory.data, ignore_errors=True)

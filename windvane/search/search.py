@@ -83,17 +83,16 @@ class Search:
         builder: EnsembleBuilder,
         budget: Budget,
         *,
+        listener: SearchListener,
+        open_models: Callable[[Ensemble], Predictor],
         callbacks: Sequence[Callback] = (),
-        listener: SearchListener | None = None,
         idle_callback: Callable[[], None] | None = None,
-        open_models: Callable[[Ensemble], Predictor] | None = None,
         kept_seconds: float = 0.0,
         stop: StopRequest = NEVER,
     ) -> None:
         self.scheduler, self.pool, self.builder, self.budget = scheduler, pool, builder, budget
         self.history = scheduler.history
-        self.callbacks, self.idle_callback, self.stop = callbacks, idle_callback, stop
-        self.listener = SearchListener() if listener is None else listener
+        self.listener, self.callbacks, self.idle_callback, self.stop = listener, callbacks, idle_callback, stop
         self.open_models, self.kept_seconds = open_models, kept_seconds
         self.opening_seconds = 0.0  # that the models of the last interim ensemble took to open
         self.curve: PerformanceCurve = []
@@ -273,7 +272,7 @@ class Search:
     def _measure_opening(self, ensemble: Ensemble) -> None:
         """Open the models of an ensemble with families that no earlier one had: their libraries are loaded then."""
         families = {member.family for member in ensemble.members}
-        if self.open_models is None or not self._has_clock or families <= self._opened:
+        if not self._has_clock or families <= self._opened:
             return
         started = time.monotonic()
         try:

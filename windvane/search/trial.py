@@ -13,6 +13,7 @@ import numpy as np
 from windvane.models.base import Config, Value
 
 Source = Literal["portfolio", "sampler"]
+ConfigKey = tuple[str, tuple[tuple[str, Value], ...]]  # family and configuration, hashable
 Status = Literal["waiting", "running", "done", "stopped", "failed", "timeout", "out_of_memory", "crashed"]
 
 
@@ -55,8 +56,7 @@ class Trial:
         return self.checkpoint is not None and math.isfinite(self.loss)
 
     @property
-    def key(self) -> tuple[str, tuple[tuple[str, Value], ...]]:
-        """Family and configuration as one hashable value."""
+    def key(self) -> ConfigKey:
         return config_key(self.family, self.config)
 
     def without_results(self) -> Trial:
@@ -94,6 +94,5 @@ def derive_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0] % 2**31)
 
 
-def config_key(family: str, config: Config) -> tuple[str, tuple[tuple[str, Value], ...]]:
-    """Return family and configuration as one hashable value."""
+def config_key(family: str, config: Config) -> ConfigKey:
     return family, tuple(sorted(config.items()))

@@ -8,10 +8,8 @@ from dataclasses import replace
 from windvane.errors import MetricError, ModelFileError
 from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
-from windvane.models import FAMILIES
-from windvane.models.base import Family, TrainingContext
-from windvane.models.targets.multi_target import for_task
-from windvane.persistence import Predictor
+from windvane.models.base import Family
+from windvane.persistence import Predictor, load_fold_models
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
@@ -51,17 +49,10 @@ def _of_trial(
     """Return a predictor of one trial; None if its models are gone or damaged."""
     member = Member(trial.number, trial.checkpoint or "", trial.family, 1.0)
     alone = Ensemble((member,), trial.loss, averages_roots=predictor.ensemble.averages_roots)
-    known = {**FAMILIES, **families}
-    if (
-        directory is not None
-        and trial.family in known
-        and directory.checkpoint(trial.number, trial.checkpoint or "").is_dir()
-    ):
+    if directory is not None and directory.checkpoint(trial.number, member.checkpoint).is_dir():
         (folders,) = directory.model_folders(alone)
-        context = TrainingContext(predictor.task, 0, n_bagged_models=len(folders))
         try:
-            family = for_task(known[trial.family], predictor.task)
-            loaded = [family.load(folder, context) for folder in folders]
+            loaded = load_fold_models(trial.family, folders, predictor.task, families)
         except (ModelFileError, OSError):
             return None
         return replace(predictor, ensemble=alone, models=[loaded], folders=[folders])

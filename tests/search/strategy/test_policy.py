@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -71,10 +69,6 @@ def test_a_table_is_looked_up_by_cells_with_lower_edges(rows: int, columns: int,
 
 def test_below_the_first_edge_is_the_first_cell() -> None:
     assert PolicyTable((100,), (5,), (("cv3",),), {"cv3": "x"}).choose(Task("binary", 10, 1, 2)).name == "cv3"
-
-
-def test_a_table_comes_back_from_json() -> None:
-    assert PolicyTable.from_json(json.loads(json.dumps(GRID.to_json("by hand")))) == GRID
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])

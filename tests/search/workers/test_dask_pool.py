@@ -66,7 +66,7 @@ def make_context(root: Path, *families: Any) -> RunContext:
     directory.trials.mkdir()
     problem.write(directory.data)
     objects = {"metric": problem.metric, "families": {family.name: family for family in families}}
-    return RunContext(root, root / "log.txt", MEMORY, pack_objects(objects))
+    return RunContext(root, pack_objects(objects))
 
 
 def events(pool: DaskPool, kind: str, seconds: float = 60.0) -> Event:

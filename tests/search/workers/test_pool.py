@@ -41,7 +41,7 @@ def open_pool(root: Path, *families: BadFamily, memory: float = 4000.0, n_worker
     task = Task("multiclass", 150, 4, 3)
     objects = {"metric": get_metric("auto", task, np.arange(3)), "families": {f.name: f for f in families}}
     pool = WorkerPool(n_workers, memory)
-    pool.open(RunContext(root, root / "log.txt", memory, pack_objects(objects)))
+    pool.open(RunContext(root, pack_objects(objects)))
     return pool
 
 
@@ -153,7 +153,7 @@ def test_what_a_worker_says_of_an_earlier_run_is_not_heard(root: Path, tmp_path:
     """A pool that closes at once leaves a worker that has yet to open a directory which is gone by then."""
     first = open_pool(root)
     still_works(first, 20)
-    first.open(RunContext(tmp_path / "gone", tmp_path / "gone" / "log.txt", 4000.0, pack_objects({"metric": None})))
+    first.open(RunContext(tmp_path / "gone", pack_objects({"metric": None})))
     first.close()
     second = open_pool(root)
     try:
@@ -171,7 +171,7 @@ def test_what_a_worker_says_of_an_earlier_run_is_not_heard(root: Path, tmp_path:
 def test_objects_that_do_not_load_are_reported(root: Path) -> None:
     pool = WorkerPool(1, 4000.0)
     try:
-        pool.open(RunContext(root, root / "log.txt", 4000.0, pack_objects({"metric": None})))
+        pool.open(RunContext(root, pack_objects({"metric": None})))
         event = None
         end = time.monotonic() + 60
         while (event is None or event.kind == "worker_ready") and time.monotonic() < end:

@@ -20,6 +20,7 @@ from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers import messages
+from windvane.search.workers.messages import RunContext
 
 TASK = Task("multiclass", 150, 4, 3)
 
@@ -49,8 +50,7 @@ def test_it_trains_until_its_input_ends(program: subprocess.Popen[bytes], direct
     assert program.stdout is not None
     assert messages.receive(program.stdout) == {"event": "worker_ready"}
     objects = messages.pack_objects({"metric": get_metric("auto", TASK), "families": {}})
-    opening = {"do": "open", "root": str(directory.root), "log": str(directory.log), "memory": 4e3, "objects": objects}
-    messages.send(program.stdin, opening)
+    messages.send(program.stdin, messages.open_message(RunContext(directory.root, objects), 4e3))
     messages.send(program.stdin, messages.train_message(Trial(7, "linear", {"C": 10.0}, "portfolio", 1), np.inf))
     checkpoint, done = messages.receive(program.stdout), messages.receive(program.stdout)
     assert checkpoint is not None
@@ -75,8 +75,7 @@ def test_what_a_library_prints_goes_to_the_log(program: subprocess.Popen[bytes],
     assert program.stdout is not None
     messages.receive(program.stdout)
     objects = messages.pack_objects({"metric": Loud("loud", len), "families": {}})
-    opening = {"do": "open", "root": str(directory.root), "log": str(directory.log), "memory": 4e3, "objects": objects}
-    messages.send(program.stdin, opening)
+    messages.send(program.stdin, messages.open_message(RunContext(directory.root, objects), 4e3))
     messages.send(program.stdin, messages.train_message(Trial(0, "linear", {}, "portfolio", 1), np.inf))
     received = [messages.receive(program.stdout) for _ in range(2)]
     assert [message["event"] for message in received if message] == ["checkpoint", "finished"]

@@ -29,7 +29,7 @@ def test_a_worker_reports_that_it_is_ready_and_serves_the_last_pool() -> None:
         assert heard(first) == {"event": "worker_ready"}
         second: pool.Inbox = queue.SimpleQueue()
         worker.report_to(second)
-        worker.send({"do": "open", "root": "nowhere", "log": os.devnull, "memory": 4e3, "objects": pack_objects({})})
+        worker.send({"do": "open", "root": "nowhere", "memory": 4e3, "objects": pack_objects({})})
         message = heard(second)
         assert message is not None
         assert message["event"] == "worker_error"

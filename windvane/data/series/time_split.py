@@ -97,9 +97,7 @@ def read_amount(name: str, value: Amount, least: int = 0) -> int | float:
         return float(value.total_seconds())
     if isinstance(value, str) and not value.strip().isdigit():
         return parse_seconds(value, name)
-    amount = int(value) if isinstance(value, str) else value
-    check_integer(name, amount, least)
-    return int(amount)
+    return check_integer(name, int(value) if isinstance(value, str) else value, least)
 
 
 def time_folds(

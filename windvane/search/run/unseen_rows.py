@@ -31,16 +31,14 @@ _SCORE, _NAMES = "score.json", "names.json"
 _SAFE = "The model and its test score are in memory all the same."  # where the disk is full
 
 
-def write_test_rows(
-    folder: Path, predictions: Predictions, ensemble: Ensemble, score: float, *, keep: bool, names: Sequence[str]
-) -> None:
-    """Write the score of an ensemble on test rows, and, to `keep` them, the rows; an earlier folder is replaced."""
+def write_test_rows(folder: Path, predictions: Predictions, score: float, *, keep: bool, names: Sequence[str]) -> None:
+    """Write the score of predictions of test rows, and, to `keep` them, the rows; an earlier folder is replaced."""
     with replace_folder(folder, f"{folder.name}.tmp", _SAFE) as temporary:
         if keep:
             write_table(predictions.table, temporary)
             np.save(temporary / "target.npy", predictions.target)
             (temporary / _NAMES).write_text(json.dumps(list(names)), encoding="utf-8")
-        _write_score(temporary, ensemble, score)
+        _write_score(temporary, predictions.ensemble, score)
 
 
 def update_test_score(folder: Path, ensemble: Ensemble, score: float) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from windvane.models.base import Value
-from windvane.search.trial import Trial
+from windvane.search.trial import ConfigKey, Trial
 
 ETA = 4
 MIN_ITERATION_FRACTION = 1 / 16
@@ -75,5 +74,5 @@ def promote(trial: Trial, rung: Rung, new_number: int) -> Trial:
     return replace(promoted, number=number, n_rows=rung.n_rows, iteration_fraction=rung.iteration_fraction)
 
 
-def _key(trial: Trial) -> tuple[tuple[str, tuple[tuple[str, Value], ...]], int]:
+def _key(trial: Trial) -> tuple[ConfigKey, int]:
     return trial.key, trial.seed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,6 @@ class PolicyTable:
         column = max(0, bisect_right(self.columns, task.n_columns) - 1)
         name = self.policies[row][column]
         return make_policy(name, f"{task.n_rows:,} rows: {self.reasons[name]}")
-
-    def to_json(self, made: str) -> dict[str, Any]:
-        """Make the content of its file, with a word on how it was made."""
-        return {"made": made, **asdict(self)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> PolicyTable:

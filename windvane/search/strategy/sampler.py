@@ -16,7 +16,7 @@ from windvane.data.task import Task
 from windvane.models.base import Config, Family, Param, Value
 from windvane.models.search_space import choose_active, fill_defaults
 from windvane.search.strategy.halving import Rung, rung_of
-from windvane.search.trial import Trial, config_key
+from windvane.search.trial import ConfigKey, Trial, config_key
 
 N_STARTUP = 10  # results before the estimator knows more than random search
 MIN_RESULTS = 8  # on a rung, to learn from it
@@ -31,7 +31,7 @@ class ConfigSampler:
         self._seed, self._rungs = seed, rungs
         self._level = -1
         self._study: Any = None
-        self._asked: dict[tuple[str, tuple[tuple[str, Value], ...]], Any] = {}
+        self._asked: dict[ConfigKey, Any] = {}
         self._told: dict[int, float] = {}
         self._begun = 0
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from windvane.errors import InputError, WorkerError
+from windvane.errors import InputError, WorkerError, check_usable
 from windvane.search.run.checkpoint import latest_checkpoint, pack_folder, read_checkpoint, write_received_checkpoint
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
@@ -91,11 +91,10 @@ class DaskPool:
                 "scheduler and dask_client need distributed. Allowed: pip install 'windvane[cluster]'."
             ) from error
         if client is not None:
-            if not isinstance(client, Client) or client.asynchronous:
-                raise InputError(f"dask_client={client!r} is not usable. Allowed: a distributed.Client that blocks.")
+            usable = isinstance(client, Client) and not client.asynchronous
+            check_usable("dask_client", client, usable, "a distributed.Client that blocks")
             return cls(client, n_jobs, memory_limit)
-        if not isinstance(address, str):
-            raise InputError(f"scheduler={address!r} is not usable. Allowed: an address such as 'tcp://host:8786'.")
+        check_usable("scheduler", address, isinstance(address, str), "an address such as 'tcp://host:8786'")
         try:
             client = within(2 * CONNECT_SECONDS, lambda: Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:

@@ -99,7 +99,7 @@ def run_trial_task(task: TrialTask, data: RunData | None, checkpoint: tuple[str,
     with _local_context(task, data, checkpoint, worker) as context:
         folder = RunDirectory(context.root).trial(task.trial.number)
         sent = None if checkpoint is None else checkpoint[0]
-        pool = WorkerPool(1, context.memory)
+        pool = WorkerPool(1, _memory(task, worker))
         try:
             pool.open(context)
             for event in _events(pool, task, lambda: _is_wanted(worker, key)):
@@ -148,11 +148,10 @@ def _local_context(
     task: TrialTask, data: RunData | None, checkpoint: tuple[str, bytes] | None, worker: Any
 ) -> Iterator[RunContext]:
     """Return the context for this machine; without the run directory, in a folder that is deleted with the task."""
-    context = replace(task.context, memory=_memory(task, worker))
     if data is None:
-        if not context.root.exists():  # a worker that came later, from a machine without the shared folder
-            raise FileNotFoundError(f"{worker.address} does not see the run directory {context.root}")
-        yield context
+        if not task.context.root.exists():  # a worker that came later, from a machine without the shared folder
+            raise FileNotFoundError(f"{worker.address} does not see the run directory {task.context.root}")
+        yield task.context
         return
     shared = data.root(worker.local_directory)
     with tempfile.TemporaryDirectory(dir=shared, ignore_cleanup_errors=True) as folder:
@@ -161,7 +160,7 @@ def _local_context(
         directory.trials.mkdir()
         if checkpoint is not None:
             unpack_folder(checkpoint[1], directory.checkpoint(task.trial.number, checkpoint[0]))
-        yield replace(context, root=directory.root, log=directory.log)
+        yield replace(task.context, root=directory.root)
 
 
 def _memory(task: TrialTask, worker: Any) -> float:

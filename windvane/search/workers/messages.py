@@ -24,19 +24,12 @@ class RunContext:
     """What a worker needs to know of a run."""
 
     root: Path  # the run directory
-    log: Path
-    memory: float  # megabytes that the workers may use
     objects: str = field(repr=False)  # of the session, from `pack_objects`
 
 
-def open_message(context: RunContext) -> dict[str, Any]:
-    return {
-        "do": "open",
-        "root": str(context.root),
-        "log": str(context.log),
-        "memory": context.memory,
-        "objects": context.objects,
-    }
+def open_message(context: RunContext, memory_limit: float) -> dict[str, Any]:
+    """Return the message that opens a run; all workers together may use `memory_limit` megabytes."""
+    return {"do": "open", "root": str(context.root), "memory": memory_limit, "objects": context.objects}
 
 
 def train_message(trial: Trial, seconds: float) -> dict[str, Any]:

@@ -285,7 +285,7 @@ class WorkerPool:
         """Let every worker read the run; returns at once."""
         self._context = context
         for worker in self.workers:
-            worker.send(messages.open_message(context))
+            worker.send(messages.open_message(context, self.memory_limit))
 
     @property
     def idle_workers(self) -> list[WorkerProcess]:
@@ -350,7 +350,7 @@ class WorkerPool:
                 worker.deadline = time.monotonic() + START_SECONDS
         worker.report_to(self._inbox)
         if self._context is not None:
-            worker.send(messages.open_message(self._context))
+            worker.send(messages.open_message(self._context, self.memory_limit))
 
     def _on_message(self, worker: WorkerProcess, message: dict[str, Any]) -> Event | None:
         kind = message.get("event")
@@ -377,7 +377,7 @@ class WorkerPool:
     def _on_death(self, worker: WorkerProcess) -> Event | None:
         """Replace a worker that died or was killed; the last checkpoint of its trial counts."""
         worker.kill()
-        death = worker.describe_death(None if self._context is None else self._context.log)
+        death = worker.describe_death(None if self._context is None else RunDirectory(self._context.root).log)
         if worker.killed == "timeout" and not worker.ready:
             death = f"it was not ready after {START_SECONDS:.0f} seconds and was killed."
         elif worker.killed == "out_of_memory":

@@ -84,7 +84,7 @@ def main() -> None:
 
 def _open(message: dict[str, Any], events: IO[bytes]) -> _Run | None:
     """Read a run; None, and an error is reported, if that fails."""
-    _send_output_to(message["log"])
+    _send_output_to(RunDirectory(Path(message["root"])).log)
     _limit_memory(float(message["memory"]))
     try:
         return _Run(message)
@@ -110,7 +110,7 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
     return requests, events
 
 
-def _send_output_to(path: str) -> None:
+def _send_output_to(path: Path) -> None:
     """Send what libraries print to the run's log."""
     with contextlib.suppress(OSError):  # a log is not worth a worker
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
