@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,16 @@ from windvane.runtime.columns.table import Floats
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.linear import FittedLinear
 
-# Steps of the optimiser between looks at the clock.
+# Steps of the optimiser in each iteration of a model. They are the same with and without a deadline, because L-BFGS
+# forgets the curvature it has seen where it stops and starts again.
 _PORTIONS = (16, 32, 64, 128, 256, 512)
 
 
 class Linear(BaseFamily):
-    """Linear models; they have one iteration."""
+    """Linear models, whose iterations are portions of one fit."""
 
     name = kind = "linear"
+    steps = (len(_PORTIONS),)
     usual_cost = 3.0
 
     def search_space(self, task: Task) -> dict[str, Param]:
@@ -46,6 +47,7 @@ class Linear(BaseFamily):
 
 
 class LinearModel(BaseModel):
+    max_iterations = len(_PORTIONS)
     coefficients: Floats  # shape (k, q): one row for two classes or a number, else one for each class
     intercept: Floats  # shape (k,)
     classes: NDArray[np.intp]  # codes of the classes that the training set holds; empty for regression
@@ -57,67 +59,45 @@ class LinearModel(BaseModel):
         from sklearn.linear_model import LogisticRegression, Ridge
 
         self._features, self._train = features, train
-        if self.context.task.is_classification:
-            self._estimator: Any = LogisticRegression(C=config["C"], warm_start=True)
-        else:
-            self._estimator = Ridge(alpha=config["alpha"])
-
-    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
-        """Train fully; stopped by the clock, it keeps the coefficients reached."""
-        if self.finished or time.monotonic() >= deadline:
-            return
-        self.finished = True
         if not self.context.task.is_classification:
-            self._solve()
-        elif len(np.unique(self._train.target)) > 1:
-            self.finished = self._fit_logistic(deadline)
-        else:  # one class, which gets the probability 1
-            self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
-            self.classes = np.unique(self._train.target).astype(np.intp)
-        self.iterations = self.best_iteration = 1
-
-    def _fit_logistic(self, deadline: float) -> bool:
-        """Fit, and return whether the clock left the time for it."""
-        if self.iterations:  # a deadline stopped the training of the checkpoint
+            self._estimator: Any = Ridge(alpha=config["alpha"])
+            return
+        self._estimator = LogisticRegression(C=config["C"], warm_start=True)
+        if self.iterations:
             self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
             self._estimator.classes_ = self.classes
-        in_time = fit_until_deadline(self._estimator, self._features, self._train, _PORTIONS, deadline)
-        self._take_over()
-        return in_time
 
-    def _solve(self) -> None:
+    def train_until(self, iterations: int, deadline: float = np.inf) -> None:
+        """Train fully, whatever is asked; stopped by the clock, it keeps the coefficients reached."""
+        super().train_until(self.max_iterations, deadline)
+
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        target = self._train.target
+        if not self.context.task.is_classification:
+            self._fit(self.target_scaler.transform(target))
+            self.finished = True
+        elif len(np.unique(target)) > 1:
+            portion = _PORTIONS[self.iterations]
+            self._estimator.set_params(max_iter=portion)
+            self._fit(target)
+            self.finished = int(self._estimator.n_iter_.max()) < portion or portion == _PORTIONS[-1]
+        else:  # one class, which gets the probability 1
+            self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
+            self.classes = np.unique(target).astype(np.intp)
+            self.finished = True
+        self.iterations += 1
+        self.best_iteration = self.iterations
+
+    def _fit(self, target: NDArray[Any]) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+
         with warnings.catch_warnings():
-            # Numbers that are not scaled may differ by many orders of magnitude.
-            warnings.simplefilter("ignore", LinAlgWarning)
-            self._estimator.fit(self._features, self.target_scaler.transform(self._train.target), self._train.weight)
-        self._take_over()
-
-    def _take_over(self) -> None:
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a portion ends before convergence by intent
+            warnings.simplefilter("ignore", LinAlgWarning)  # numbers that are not scaled may differ by many orders
+            self._estimator.fit(self._features, target, self._train.weight)
         self.coefficients = np.atleast_2d(self._estimator.coef_)
         self.intercept = np.atleast_1d(self._estimator.intercept_)
         self.classes = np.asarray(getattr(self._estimator, "classes_", []), dtype=np.intp)
 
     def fitted(self) -> FittedModel:
         return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
-
-
-def fit_until_deadline(
-    estimator: Any, features: Any, train: DataSplit, portions: Sequence[int], deadline: float
-) -> bool:
-    """Fit, portion by portion, each going on from the coefficients before; return whether the time was enough.
-
-    The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
-    stops and starts again.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-
-    for i, portion in enumerate(portions):
-        if i and time.monotonic() >= deadline:
-            return False
-        estimator.set_params(max_iter=portion)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a portion ends before convergence by intent
-            estimator.fit(features, train.target, train.weight)
-        if int(estimator.n_iter_.max()) < portion:
-            return True
-    return True
