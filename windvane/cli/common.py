@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import traceback
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 RENAMED = {"transfer": "finetune", "--rate": "--learning-rate", "--batch": "--batch-size", "--size": "--image-size"}
 
 TRACEBACK = "--traceback"  # shows where an error comes from; any command takes it
-JSON = "--json"
+JSON, QUIET = "--json", "--quiet"  # every command has them, also those that show no progress
 # Arguments of Python -> the options that they are in a shell, for messages.
 OPTIONS = {
     "coverage": "--interval or --set",
@@ -74,10 +75,8 @@ DateFormats = Annotated[
     typer.Option("--date-format", metavar="COLUMN=FORMAT", help="Format of dates, as in day=%d.%m.%Y; repeatable."),
 ]
 Target = Annotated[list[str] | None, typer.Option(help="Column of the target, repeated for several; not for images.")]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Turn progress and remarks off; results, warnings and errors stay.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for an error.")]
+Quiet = Annotated[bool, typer.Option(QUIET, help="Turn progress and remarks off; results, warnings and errors stay.")]
+AsJson = Annotated[bool, typer.Option(JSON, help="Print one JSON object, also for an error.")]
 
 
 class Commands(TyperGroup):
@@ -86,6 +85,8 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take --traceback wherever it stands."""
         ctx.meta[JSON] = JSON in args
+        if QUIET in args:
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of weights that timm downloads
         with _report_errors(as_json=ctx.meta[JSON]):
             return list(super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK]))
 
