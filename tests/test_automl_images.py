@@ -92,15 +92,17 @@ def test_a_short_time_scores_some_of_the_test_images(fitted: AutoImageClassifier
     assert len(few) == 8 and few == sorted(set(few))
 
 
-def test_test_images_of_a_class_whose_training_images_are_damaged_are_left_out(weights: str, tmp_path: Path) -> None:
+def test_test_images_of_classes_that_no_used_image_trains_are_left_out(weights: str, tmp_path: Path) -> None:
     write_pictures(tmp_path / "train", 45)
-    write_pictures(tmp_path / "test", 15, seed=1)
+    for seed, split in enumerate(("test", "valid"), start=1):
+        write_pictures(tmp_path / split, 15, seed=seed)
+        (tmp_path / split / "gray").rename(tmp_path / split / "owl")  # a class that nothing trains
     for file in (tmp_path / "train" / "light").iterdir():
         file.write_bytes(b"no image")
     model = automl(weights)
     with (
-        pytest.warns(UserWarning, match="left out of the test score: light"),
-        pytest.warns(UserWarning, match="15 left out"),
+        pytest.warns(UserWarning, match="10 of 15 test images .* left out of the test score: light, owl"),
+        pytest.warns(UserWarning, match="25 left out"),
     ):
         model.fit(tmp_path)
     assert model.classes_.tolist() == ["dark", "gray"] and model.test_score_ < 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -39,6 +40,14 @@ def test_options(name: str) -> None:
     options = {option: one for one in COMMANDS[name].params for option in one.opts}
     for option in ("--json", "--quiet"):
         assert options[option].is_flag and not options[option].default
+
+
+def test_quiet_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "")
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS")
+    words = ("inspect", "resnet18", tmp_path / "no folder")
+    assert shell(*words).exit_code == 2 and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ
+    assert shell(*words, "--quiet").exit_code == 2 and os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -33,10 +33,12 @@ def source(folder: Path, name: str = "iris") -> SourceTable:
     return SourceTable(name, folder / f"{name}.parquet", "target", goal)  # type: ignore[arg-type]
 
 
-def test_cells_are_collected_once_and_a_lost_one_again(tmp_path: Path) -> None:
+def test_cells_are_collected_once_and_a_lost_one_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, table = tmp_path / "cells.jsonl", source(tmp_path)
     settings = CollectSettings("cv3", cache=tmp_path / "cache")
-    assert collect([table], ENTRIES[:1], settings, path, quiet=True) == 1
+    assert collect([table], ENTRIES[:1], settings, path, quiet=False) == 1
+    progress = capsys.readouterr()
+    assert progress.out == "" and progress.err.startswith(f"{table.name}: 1 of 1 cells")
     kept = path.read_bytes()
     assert collect([table], ENTRIES, settings, path, quiet=True) == 2
     assert path.read_bytes().startswith(kept)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +78,3 @@ def unseen(table: Table) -> Table:
     matrix = np.full(table.matrix.shape, np.nan)
     matrix[:, table.n_numbers :] = table.cardinalities
     return replace(table, matrix=matrix)
-
-
-class Ticking:
-    """Stands in for the module `time`: each look at the clock finds one second more, from 0 on."""
-
-    def __init__(self) -> None:
-        self._ticks: Iterator[int] = count()
-
-    def monotonic(self) -> float:
-        return float(next(self._ticks))

@@ -5,14 +5,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case, Ticking, make_case
+from cases import Case, make_case
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
+from toys import Ticking
 
-from windvane.models import FAMILIES, linear
+from windvane.data.task import Task
+from windvane.models import FAMILIES, base_model, linear
+from windvane.models.base import DataSplit, TrainingContext
 from windvane.models.encoding import encoder_settings, fit_encoder
 from windvane.models.search_space import fill_defaults
+from windvane.runtime.columns.table import Table
 
 FAMILY = FAMILIES["linear"]
+CONFIG = {"C": 10.0}
 
 
 def test_it_is_the_model_of_scikit_learn(case: Case) -> None:
@@ -32,26 +39,46 @@ def test_it_is_the_model_of_scikit_learn(case: Case) -> None:
         np.testing.assert_allclose(model.predict(case.test.table), other.predict(rows), rtol=1e-8)
 
 
+def test_portions_come_to_the_same_as_one_long_fit() -> None:
+    X, y = load_iris(return_X_y=True)
+    train = DataSplit(Table(X, 4), y)
+    model: Any = FAMILY.create_model(CONFIG, train, train, TrainingContext(Task("multiclass", 150, 4, 3), seed=0))
+    model.train_until(1)
+    assert model.finished and 1 < model.iterations < len(linear._PORTIONS)
+    features = model.encoder.transform(train.table)
+    whole = LogisticRegression(C=10.0, max_iter=5000, tol=1e-8).fit(features, y)
+    np.testing.assert_allclose(model.predict(train.table), whole.predict_proba(features), atol=1e-2)
+
+
 def test_a_deadline_after_the_end_of_the_training_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_case("regression").create_model(FAMILY)
-    monkeypatch.setattr(linear, "time", Ticking())
+    monkeypatch.setattr(base_model, "time", Ticking())
     model.train_until(1, deadline=1.0)  # the training begins at 0, and any later look at the clock shows 1
     assert model.finished
 
 
-def test_the_clock_stops_the_optimiser_and_it_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = make_case("multiclass", n=5000)
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_the_clock_stops_the_optimiser_and_it_continues(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "_PORTIONS", (4, 32, 64, 128, 256, 512))
+    case = make_case(kind, n=5000)
     config = {"C": 1000.0, "scale": "robust"}
-    full, short = case.create_model(FAMILY, config), case.create_model(FAMILY, config)
+    full, short = (case.create_model(FAMILY, config) for _ in range(2))
     full.train_until(1)
     with monkeypatch.context() as patch:
-        clock = Ticking()
-        patch.setattr(linear, "time", clock)
+        patch.setattr(base_model, "time", Ticking())
         short.train_until(1, deadline=1.0)  # the first portion begins at 0, the second would at 1
-    assert full.finished and not short.finished and short.iterations == 1
-    assert np.isfinite(short.predict(case.test.table)).all()
+    assert full.finished and full.iterations > 1
+    assert not short.finished and short.iterations == 1
+    settings = encoder_settings(fill_defaults(config, FAMILY.search_space(case.context.task)))
+    encoder, features = fit_encoder(settings, case.train.table, case.train.target, case.context.task)
+    with pytest.warns(ConvergenceWarning):
+        first = LogisticRegression(C=1000.0, max_iter=4).fit(features, case.train.target)
+    rows = encoder.transform(case.test.table)
+    np.testing.assert_allclose(short.predict(case.test.table), first.predict_proba(rows), rtol=1e-12, atol=1e-12)
     short.save(tmp_path)
     continued = case.create_model(FAMILY, config, checkpoint=tmp_path)
     continued.train_until(1)
-    assert continued.finished
-    np.testing.assert_allclose(continued.predict(case.test.table), full.predict(case.test.table), atol=2e-2)
+    assert continued.finished and continued.iterations == full.iterations
+    np.testing.assert_array_equal(continued.predict(case.test.table), full.predict(case.test.table))

@@ -25,7 +25,7 @@ from windvane.models.base import Family
 from windvane.runtime.columns.table import FeatureView
 from windvane.runtime.images import pixel_features
 from windvane.search import image_problem
-from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
+from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem
 from windvane.settings import Settings
 
@@ -149,13 +149,13 @@ def test_a_given_split_validates(tmp_path: Path) -> None:
 def test_validation_images_of_a_class_that_nothing_trains_are_left_out_and_named(tmp_path: Path) -> None:
     pixels, _ = pictures(30)
     listing, _ = list_training_images({"train": pixels[:20], "valid": pixels[20:]}, ImageOptions())
-    listing.labels = ["cat", "dog"] * 13 + ["owl", "ant", "owl", "cat"]
+    listing.labels = ["cat", "dog"] * 13 + ["owl", "ant", "owl", pd.NA]
     prepared = prepare_listing(tmp_path / "a", listing)
     (fold,) = prepared.problem.folds
-    assert (len(fold.train), len(fold.validation)) == (20, 7)
+    assert (len(fold.train), len(fold.validation)) == (20, 6)
     assert prepared.classes is not None and prepared.classes.tolist() == ["cat", "dog"]
     said = " ".join(prepared.warnings)
-    assert "3 left out." in said
+    assert "4 left out." in said and "it has no label" in said
     for name in ("owl", "ant"):
         assert f"its class '{name}' is not in the training split" in said
 
@@ -215,15 +215,6 @@ def test_objects_on_both_sides_of_given_splits_are_said(tmp_path: Path) -> None:
     listing.splits[8:12] = ["test"] * 2 + ["train"] * 2
     words = " ".join(prepare_listing(tmp_path / "b", listing).warnings)
     assert "2 of 10 images of the test split have names of objects that train, too" in words
-
-
-def test_test_images_of_unknown_classes_are_left_out_and_named() -> None:
-    listing = ImageListing()
-    for label, split in (("a", "train"), ("b", "valid"), ("a", "test"), ("c", "test"), (None, "test"), ("b", "test")):
-        listing.add(b"", "", label, split)
-    tests, (words,) = labelled_tests(listing)
-    assert tests == [2, 5]
-    assert words.startswith("1 of 3 test images are of classes without a training image") and words.endswith(": c.")
 
 
 def test_sizes_modes_and_names_of_every_kind_are_read_and_damage_is_counted(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import CLASSES, ToyFamily, ToyModel, make_problem
+from toys import CLASSES, Ticking, ToyFamily, ToyModel, make_problem
 
 import windvane.search.train_trial as module
 from windvane.data.task import Kind
 from windvane.errors import DiskError
+from windvane.models import FAMILIES, base_model, linear
 from windvane.models.base import TrainingContext
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.ensemble import Ensemble, Member
@@ -119,6 +120,23 @@ def test_short_stages_are_merged_and_change_nothing(tmp_path: Path, monkeypatch:
     joined, steps = run(ToyFamily(), tmp_path / "joined")
     assert [s.best_iterations[0] for s in steps] == [1, 8]
     assert (joined.loss, joined.fold_losses) == (every.loss, every.fold_losses)
+
+
+def test_a_linear_trial_that_the_clock_cut_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_PORTIONS", (1, 32, 64, 128, 256, 512))
+    problem, submitted = make_problem("multiclass", n_folds=1), Trial(0, "linear", {"C": 100.0}, "portfolio", seed=11)
+
+    def train(folder: Path, deadline: float) -> Trial:
+        return train_trial(submitted, problem, FAMILIES["linear"], folder, lambda _: None, deadline=deadline)
+
+    whole = train(tmp_path / "whole", np.inf)
+    with monkeypatch.context() as patch:
+        patch.setattr(base_model, "time", Ticking())  # the first portion begins at 0, the second would at 1
+        cut = train(tmp_path / "cut", 1.0)
+    assert (cut.status, cut.best_iterations) == ("stopped", (1,))
+    continued = train(tmp_path / "cut", np.inf)
+    assert whole.best_iterations > (1,) and whole.loss != cut.loss
+    assert (continued.status, continued.loss, continued.best_iterations) == ("done", whole.loss, whole.best_iterations)
 
 
 def test_some_of_the_rows_and_of_the_iterations(tmp_path: Path) -> None:

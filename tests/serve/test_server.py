@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,38 @@ from shell import shell
 from windvane.errors import InputError
 from windvane.serve import server
 
+# Opening a model takes five seconds in the C++ code of torch.
+BUSY = """
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from windvane.serve import models, server
+
+def open_model(run):
+    print("busy", flush=True)
+    end, rows = time.monotonic() + 5, torch.randn(300, 300)
+    while time.monotonic() < end:
+        rows @ rows
+
+models.open_model = open_model
+server.serve(Path(sys.argv[1]), port=0, ready=lambda url: print(url, flush=True))
+"""
+
 
 @contextmanager
 def serving(*words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start ``windvane serve`` and return its process and the address that it prints."""
-    command = [sys.executable, "-m", "windvane", "serve", *map(str, words)]
+    with starting("-m", "windvane", "serve", *words) as started:
+        yield started
+
+
+@contextmanager
+def starting(*words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start Python and return its process and the first line that it prints."""
+    command = [sys.executable, *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -99,6 +127,17 @@ def test_other_machines_need_a_token(folder: Path) -> None:
         assert b'"status":"ok"' in urllib.request.urlopen(request).read()
         process.send_signal(signal.SIGINT)
         assert (process.wait(60), process.stderr and process.stderr.read()) == (0, "")
+
+
+def test_networks_that_compute_at_the_end_are_waited_for(folder: Path) -> None:
+    with starting("-c", BUSY, folder) as (process, url):
+        connection = HTTPConnection(url.removeprefix("http://").rstrip("/"))
+        connection.request("POST", "/predict?run=classes", b"{}", {"Content-Type": "application/json"})
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, process.stderr.read()
+        connection.close()
 
 
 @pytest.mark.slow

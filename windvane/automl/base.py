@@ -397,7 +397,7 @@ class AutoML(FittedEstimator):
         before = size_of(directory.root)
         directory.lock()
         try:
-            ensemble = directory.read_ensemble()
+            ensemble = directory.read_outcome().ensemble
             if ensemble is None or directory.damaged_members(ensemble):
                 raise RunError(
                     f"The run in {str(directory.root)!r} has no whole ensemble: resume it for a moment before."

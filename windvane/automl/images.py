@@ -26,9 +26,10 @@ from windvane.evaluation.predictions import Predictions
 from windvane.models import IMAGE_DEFAULT, IMAGE_FAMILIES
 from windvane.models.base import Family
 from windvane.models.image_network import FineTune, check_weights, installed_weights
+from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.rows_to_predict import rename_taken
 from windvane.runtime.serialization import temporary_folder
-from windvane.search.image_problem import ImageOptions, labelled_tests, list_training_images, prepare_image_problem
+from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem, choose_families
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import open_run
@@ -174,9 +175,7 @@ class AutoImageClassifier(AutoMLClassifier):
         weights = self._image_weights()
         options = ImageOptions(y, groups, valid, columns or Columns(), weights, wants_weights=self.weights is None)
         listing, digest = list_training_images(X, options)
-        tests, notes = labelled_tests(listing)
-        for note in notes:
-            warn_user(note)
+        tests = [i for i, split in enumerate(listing.splits) if split == "test" and not is_missing(listing.labels[i])]
         test = ([listing.items[i] for i in tests], [listing.labels[i] for i in tests]) if tests else (None, None)
         scratch = temporary_folder()
 
@@ -244,7 +243,7 @@ class AutoImageClassifier(AutoMLClassifier):
         return found
 
     def _of_known_classes(self, images: Sequence[Any], labels: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """Leave out test images of classes whose training images were all damaged or not reached, with a warning."""
+        """Leave out test images of classes that no model knows, with a warning."""
         known = set(self._predictor.class_names)
         rows = [i for i, label in enumerate(labels) if str(label) in known]
         if len(rows) < len(labels):

@@ -1,8 +1,9 @@
-"""What the commands share: types of options, results and errors as text or JSON, old names."""
+"""What the commands share: types of options, results and errors as text or JSON."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import traceback
@@ -20,11 +21,8 @@ if TYPE_CHECKING:
 
     from windvane.automl.loading import AutoEstimator
 
-# Renamed commands and options of image runs that people may still type.
-RENAMED = {"transfer": "finetune", "--rate": "--learning-rate", "--batch": "--batch-size", "--size": "--image-size"}
-
 TRACEBACK = "--traceback"  # shows where an error comes from; any command takes it
-JSON = "--json"
+JSON, QUIET = "--json", "--quiet"  # every command has them, also those that show no progress
 # Arguments of Python -> the options that they are in a shell, for messages.
 OPTIONS = {
     "coverage": "--interval or --set",
@@ -74,38 +72,24 @@ DateFormats = Annotated[
     typer.Option("--date-format", metavar="COLUMN=FORMAT", help="Format of dates, as in day=%d.%m.%Y; repeatable."),
 ]
 Target = Annotated[list[str] | None, typer.Option(help="Column of the target, repeated for several; not for images.")]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Turn progress and remarks off; results, warnings and errors stay.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for an error.")]
+Quiet = Annotated[bool, typer.Option(QUIET, help="Turn progress and remarks off; results, warnings and errors stay.")]
+AsJson = Annotated[bool, typer.Option(JSON, help="Print one JSON object, also for an error.")]
 
 
 class Commands(TyperGroup):
-    """Reports the errors of all commands, and accepts old names of commands and options."""
+    """Reports the errors of all commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take --traceback wherever it stands."""
         ctx.meta[JSON] = JSON in args
+        if QUIET in args:
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of weights that timm downloads
         with _report_errors(as_json=ctx.meta[JSON]):
             return list(super().parse_args(ctx, [arg for arg in args if arg != TRACEBACK]))
 
     def invoke(self, ctx: Any) -> Any:
         with _report_errors(as_json=ctx.meta[JSON]):
             return super().invoke(ctx)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Replace old names before the command is looked up."""
-        if args and args[0] in ("train", "finetune", "transfer"):
-            args = [_new_name(arg) if i == 0 or arg.startswith("--") else arg for i, arg in enumerate(args)]
-        return super().resolve_command(ctx, args)
-
-
-def _new_name(word: str) -> str:
-    name, equals, value = word.partition("=")
-    if name not in RENAMED:
-        return word
-    typer.echo(f"windvane: {name} is now called {RENAMED[name]}", err=True)
-    return f"{RENAMED[name]}{equals}{value}"
 
 
 @contextmanager

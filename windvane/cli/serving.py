@@ -13,7 +13,7 @@ from windvane.cli.common import AsJson, Quiet, print_json
 def serve(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or a folder of runs.")],
     *,
-    host: Annotated[str, typer.Option(help="Address to listen at; other machines need a token.")] = ("127.0.0.1"),
+    host: Annotated[str, typer.Option(help="Address to listen at; other machines need a token.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port; by default the first free one from 8321.")] = None,
     token: Annotated[
         str | None,

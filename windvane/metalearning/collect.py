@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -129,7 +130,8 @@ def collect(
                 cells = read_cells(path)
                 done = len(wanted & {cell_id(cell.table, cell.family, cell.config) for cell in cells})
                 left = (total - done) * (time.monotonic() - started) / max(1, len(cells) - before)
-                print(f"{table.name}: {done} of {total} cells, about {left / 60:.0f} min left", flush=True)
+                text = f"{table.name}: {done} of {total} cells, about {left / 60:.0f} min left"
+                print(text, file=sys.stderr, flush=True)
     return len(read_cells(path)) - before
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from windvane.runtime.columns.table import Floats
 from windvane.runtime.models.fitted import FittedModel
 from windvane.runtime.models.linear import FittedLinear
 
-# Steps of the optimiser between looks at the clock.
+# Steps of the optimiser in each iteration of a model. They are the same with and without a deadline, because L-BFGS
+# forgets the curvature it has seen where it stops and starts again.
 _PORTIONS = (16, 32, 64, 128, 256, 512)
 
 
@@ -38,43 +38,56 @@ class LinearModel(BaseModel):
         from sklearn.linear_model import LogisticRegression, Ridge
 
         self._features, self._train = features, train
-        if self.context.task.is_classification:
-            self._estimator: Any = LogisticRegression(C=config["C"], warm_start=True)
-        else:
-            self._estimator = Ridge(alpha=config["alpha"])
+        if not self.context.task.is_classification:
+            self._estimator: Any = Ridge(alpha=config["alpha"])
+            return
+        self._estimator = LogisticRegression(C=config["C"], warm_start=True)
+        if self.iterations:
+            self._estimator.coef_, self._estimator.intercept_ = self.coefficients, self.intercept
+            self._estimator.classes_ = self.classes
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
-        """Train fully; stopped by the clock, it keeps the coefficients reached."""
-        if self.finished or time.monotonic() >= deadline:
-            return
-        estimator, train = self._estimator, self._train
-        self.finished = True
+        """Train fully, whatever is asked; stopped by the clock, it keeps the coefficients reached."""
+        super().train_until(self.max_iterations, deadline)
+
+    def _train_iterations(self, goal: int, deadline: float) -> None:
+        target = self._train.target
         if not self.context.task.is_classification:
-            with warnings.catch_warnings():
-                # Numbers that are not scaled may differ by many orders of magnitude.
-                warnings.simplefilter("ignore", LinAlgWarning)
-                estimator.fit(self._features, self.target_scaler.transform(train.target), train.weight)
-        elif (train.target == train.target[0]).all():  # one class, which gets the probability 1
-            estimator.coef_, estimator.intercept_ = np.zeros((1, self._features.shape[1])), np.zeros(1)
-            estimator.classes_ = train.target[:1]
-        else:
-            if self.iterations:  # a deadline stopped the training of the checkpoint
-                estimator.coef_, estimator.intercept_ = self.coefficients, self.intercept
-                estimator.classes_ = self.classes
-            self.finished = fit_until_deadline(estimator, self._features, train, _PORTIONS, deadline)
-        self.coefficients, self.intercept = np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_)
-        self.classes = np.asarray(getattr(estimator, "classes_", []), dtype=np.intp)
-        self.iterations = self.best_iteration = 1
+            self._fit(self.target_scaler.transform(target))
+            self.finished = True
+        elif len(np.unique(target)) > 1:
+            portion = _PORTIONS[self.iterations]
+            self._estimator.set_params(max_iter=portion)
+            self._fit(target)
+            self.finished = int(self._estimator.n_iter_.max()) < portion or portion == _PORTIONS[-1]
+        else:  # one class, which gets the probability 1
+            self.coefficients, self.intercept = np.zeros((1, self._features.shape[1])), np.zeros(1)
+            self.classes = np.unique(target).astype(np.intp)
+            self.finished = True
+        self.iterations += 1
+        self.best_iteration = self.iterations
+
+    def _fit(self, target: NDArray[Any]) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a portion ends before convergence by intent
+            warnings.simplefilter("ignore", LinAlgWarning)  # numbers that are not scaled may differ by many orders
+            self._estimator.fit(self._features, target, self._train.weight)
+        self.coefficients = np.atleast_2d(self._estimator.coef_)
+        self.intercept = np.atleast_1d(self._estimator.intercept_)
+        self.classes = np.asarray(getattr(self._estimator, "classes_", []), dtype=np.intp)
 
     def fitted(self) -> FittedModel:
         return FittedLinear(self.encoder, self.output(self.classes), self.coefficients, self.intercept)
 
 
 class Linear(BaseFamily):
-    """Linear models; they have one iteration."""
+    """Linear models, whose iterations are portions of one fit."""
 
     name = kind = "linear"
     model_type = LinearModel
+    steps = (len(_PORTIONS),)
     usual_cost = 3.0
 
     def search_space(self, task: Task) -> dict[str, Param]:
@@ -84,25 +97,3 @@ class Linear(BaseFamily):
         else:
             penalty = {"alpha": real(1e-3, 1e5, 1.0, log=True)}
         return {**penalty, **preprocessing_space("standard"), **class_weight_space(task)}
-
-
-def fit_until_deadline(
-    estimator: Any, features: Any, train: DataSplit, portions: Sequence[int], deadline: float
-) -> bool:
-    """Fit portion by portion, each from the coefficients of the one before; return whether the time was enough.
-
-    The portions are the same with and without a deadline, because L-BFGS forgets the curvature it has seen where it
-    stops and starts again.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-
-    for i, portion in enumerate(portions):
-        if i and time.monotonic() >= deadline:
-            return False
-        estimator.set_params(max_iter=portion)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a portion ends before convergence by intent
-            estimator.fit(features, train.target, train.weight)
-        if int(estimator.n_iter_.max()) < portion:
-            return True
-    return True

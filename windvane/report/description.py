@@ -184,9 +184,7 @@ def describe(
     ids = find_identifiers(schema, table)
     read, tested, doubtful = schema, list[str](), list[str]()
     if target is not None:
-        declared = set(map(name_text, column_types or ()))
-        tested = [name for name in ids if name not in declared]
-        read, doubtful = leave_out_identifiers(schema, tested, table, target, len(labels))
+        read, tested, doubtful = leave_out_identifiers(schema, ids, table, target, len(labels), column_types)
     left_out = replace(read, columns=tuple(one for one in read.columns if one.name in tested and one.kind == "dropped"))
     columns = matrix_columns(schema)
     scores = {} if target is None else single_column_scores(table, target, len(labels), columns, SEED)

@@ -218,8 +218,7 @@ def _decode(
     meter = SlowdownMeter()
     began = time.monotonic()
     used = [i for i, split in enumerate(listing.splits) if split != "test"]
-    learned = {str(label) for label, split in zip(listing.labels, listing.splits, strict=True) if split == "train"}
-    problems = [listing.problems[i] or _label_problem(listing.labels[i], learned) for i in used]
+    problems = [listing.problems[i] or ("it has no label" if is_missing(listing.labels[i]) else "") for i in used]
     candidates = [i for i, problem in zip(used, problems, strict=True) if not problem]
     skipped = [Skipped(listing.names[i], problem) for i, problem in zip(used, problems, strict=True) if problem]
     skipped += listing.skipped
@@ -245,6 +244,14 @@ def _decode(
         Skipped(listing.names[i], c.problem) for i, c in zip(candidates, checks, strict=True) if c and c.problem
     ]
     sound = {place: check for place, check in enumerate(checks) if check is not None and not check.problem}
+    classes = {place: str(listing.labels[candidates[place]]) for place in sound}
+    learned = {name for place, name in classes.items() if listing.splits[candidates[place]] == "train"}
+    for place, name in classes.items():
+        if name not in learned:
+            skipped.append(
+                Skipped(listing.names[candidates[place]], f"its class {name!r} is not in the training split")
+            )
+            del sound[place]
     if not sound:
         raise _unreadable(skipped)
     return _Decoded(
@@ -320,28 +327,6 @@ def feature_schema(views: Sequence[FeatureView]) -> Schema:
     """Return the schema of the features of images: numbers, named by network and size."""
     names = [f"{view.weights} {view.size}px {i}" for view in views for i in range(view.stop - view.start)]
     return Schema(tuple(Column(name, "number") for name in names), named=True)
-
-
-def labelled_tests(listing: ImageListing) -> tuple[list[int], list[str]]:
-    """Return the positions of the test images that can be scored, and warnings about the others."""
-    known = {str(label) for label, split in zip(listing.labels, listing.splits, strict=True) if split != "test"}
-    tests = [i for i, split in enumerate(listing.splits) if split == "test" and not is_missing(listing.labels[i])]
-    unknown = [i for i in tests if str(listing.labels[i]) not in known]
-    if not unknown:
-        return tests, []
-    names = sorted({str(listing.labels[i]) for i in unknown})
-    warning = (
-        f"{len(unknown):,} of {len(tests):,} test images are of classes without a training image, and are left out of "
-        f"the test score: {some_of(names, 5)}."
-    )
-    return [i for i in tests if str(listing.labels[i]) in known], [warning]
-
-
-def _label_problem(label: Any, learned: set[str]) -> str:
-    """Say why an image of this label cannot be used; empty where it can."""
-    if is_missing(label):
-        return "it has no label"
-    return "" if str(label) in learned else f"its class {str(label)!r} is not in the training split"
 
 
 def _decoding_order(labels: Sequence[Any], seed: int) -> tuple[Integers, int]:  # (n,)

@@ -256,11 +256,8 @@ def prepare_problem(
     kind: Kind = "regression" if goal == "regression" else "multiclass" if n_classes > 2 else "binary"
     kept_identifiers: list[str] = []
     if not settings.keep_ids:
-        declared = set(map(name_text, column_types or ()))
-        found = [name for name in find_identifiers(schema, table) if name not in declared]
-        kept, kept_identifiers = leave_out_identifiers(
-            schema, found, table, target, 0 if kind == "regression" else max(2, n_classes)
-        )
+        ids, k = find_identifiers(schema, table), 0 if kind == "regression" else max(2, n_classes)
+        kept, _, kept_identifiers = leave_out_identifiers(schema, ids, table, target, k, column_types)
         if kept is not schema:
             schema, table = kept, kept.transform(frame, owner=owner)
     n_targets = 1 if targets is None else len(targets)
@@ -366,14 +363,24 @@ def leave_out_named(schema: Schema, given: Mapping[str, Any]) -> Schema:
 
 
 def leave_out_identifiers(
-    schema: Schema, found: Sequence[str], table: Table, target: NDArray[Any], n_classes: int
-) -> tuple[Schema, list[str]]:
-    """Drop the columns out of `found` that do not help to predict new rows; also return the names of the others."""
-    useless = useless_columns(found, schema, table, target, n_classes)
+    schema: Schema,
+    ids: Sequence[str],
+    table: Table,
+    target: NDArray[Any],
+    n_classes: int,
+    column_types: Mapping[str, str] | None,
+) -> tuple[Schema, list[str], list[str]]:
+    """Drop the columns out of `ids` that do not help to predict new rows, unless the user declared their types.
+
+    Also return the names of those that were tested, and of those that help.
+    """
+    declared = set(map(name_text, column_types or ()))
+    tested = [name for name in ids if name not in declared]
+    useless = useless_columns(tested, schema, table, target, n_classes)
     if useless and all(column.kind == "dropped" or column.name in useless for column in schema.columns):
-        return schema, []  # nothing else could be learned from
-    useful = [name for name in found if name not in useless]
-    return leave_out(schema, dict.fromkeys(useless, IDENTIFIER)) if useless else schema, useful
+        return schema, tested, []  # nothing else could be learned from
+    useful = [name for name in tested if name not in useless]
+    return leave_out(schema, dict.fromkeys(useless, IDENTIFIER)) if useless else schema, tested, useful
 
 
 def identifier_doubts(names: Sequence[str]) -> list[str]:

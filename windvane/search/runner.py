@@ -223,7 +223,7 @@ def prepare_search(
     directory.drop_damaged(history)
     begun = time.time() - (time.monotonic() - started)
     directory.write_budget(FitBudget(begun, settings.time_budget, settings.n_trials, settings.n_jobs))
-    instants = [trial.ended for trial in history.trials] + [point[0] for point in directory.read_curve()]
+    instants = [trial.ended for trial in history.trials] + [point[0] for point in directory.read_outcome().curve]
     n_train = min(len(fold.train) for fold in problem.folds)
     # Networks and linear models on features learn from all images from the start.
     first_rows = None if prepared.images is not None else problem.initial_sample_size(INITIAL_CELLS)
@@ -263,10 +263,11 @@ def finish_search(
             raise KeyboardInterrupt
         raise _no_model_error(trials, search.error, time.monotonic() - budget.started)
     last = (budget.now(), min(trial.loss for trial in trials if trial.usable), ensemble.loss)
-    curve = [*directory.read_curve(), *search.curve, last]
+    earlier = directory.read_outcome()
+    curve = [*earlier.curve, *search.curve, last]
     constant = problem.constant_baseline()
     uncertainty = search.builder.uncertainty(ensemble)
-    if directory.read_tuning() is not None:
+    if earlier.tuning is not None:
         warn_user(
             "The threshold or the costs that were set for the earlier ensemble do not hold for the new one: call "
             "tune_threshold or set_threshold again.",
@@ -308,13 +309,14 @@ def read_result(
     """
     manifest = directory.manifest()
     history = directory.read_history()
-    recorded = directory.read_ensemble()
+    outcome = directory.read_outcome()
+    recorded = outcome.ensemble
     damaged = set() if recorded is None else directory.damaged_members(recorded)
     ensemble = None if damaged else recorded
     if ensemble is None and not directory.data.exists():
         raise NoModelError(f"The run in {str(directory.root)!r} has no ensemble, and its data were not kept.")
     resolved = persistence.resolve_metric(manifest, metric)
-    constant, uncertainty = directory.read_constant(), None
+    constant, uncertainty = outcome.constant, None
     if ensemble is None:
         problem = _read_data(directory, manifest, resolved)
         constant = problem.constant_baseline()
@@ -334,11 +336,11 @@ def read_result(
         check_predictor(predictor, directory.root / "manifest.json", predictor.folders)
     uncertainty = uncertainty or directory.read_uncertainty(ensemble, predictor.task.n_classes)
     predictor = replace(predictor, uncertainty=uncertainty)
-    tuning = directory.read_tuning() if ensemble == recorded else None
+    tuning = outcome.tuning if ensemble == recorded else None
     policy = Policy(**manifest["policy"])
     knows_metric = metric is not None or not manifest.get("own_metric")
     score = read_test_score(directory.test, ensemble) if knows_metric else None
-    return predictor, RunRecord(history.trials, directory.read_curve(), policy, score, constant, tuning)
+    return predictor, RunRecord(history.trials, outcome.curve, policy, score, constant, tuning)
 
 
 def select_without(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -250,12 +251,9 @@ def _form_options(model: Any) -> Options:
     """What the form shows beside the prediction: probabilities, or an interval where the model has one."""
     if not isinstance(model, AutoRegressor):
         return Options(proba=True)
-    return Options(interval=FORM_COVERAGE if _has_interval(model) else None)
-
-
-def _has_interval(model: AutoRegressor) -> bool:
     uncertainty = model.predictor_.uncertainty
-    try:
-        return uncertainty is not None and uncertainty.scores.limit(FORM_COVERAGE) is not None
-    except WindvaneError:  # too few validation rows
-        return False
+    with suppress(WindvaneError):  # too few validation rows
+        if uncertainty is not None:
+            uncertainty.scores.limit(FORM_COVERAGE)
+            return Options(interval=FORM_COVERAGE)
+    return Options()

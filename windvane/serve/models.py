@@ -11,8 +11,8 @@ from windvane import automl
 from windvane.errors import NoModelError
 from windvane.report.build import build_report
 from windvane.report.report_data import ReportData
+from windvane.search.workers.background import in_background
 from windvane.serve.runs import Network, Run, SearchSummary, Signature
-from windvane.serve.threads import in_thread
 
 T = TypeVar("T")
 MAX_OPEN = 8  # models that stay in memory
@@ -35,13 +35,13 @@ class Models:
             signature = run.signature  # before the model is read: a change in between opens it again
             opened = self._opened.get(run.name)
             if opened is None or opened[0] != signature:
-                opened = signature, await in_thread(lambda: open_model(run))
+                opened = signature, await _in_thread(lambda: open_model(run))
             self._opened[run.name] = opened
             self._opened.move_to_end(run.name)
             while len(self._opened) > MAX_OPEN:
                 self._opened.popitem(last=False)
             model = opened[1]
-            return await in_thread(lambda: work(model))
+            return await _in_thread(lambda: work(model))
 
     def known_report(self, run: Run) -> str | None:
         """Return the report of a run if it was computed from the files as they are."""
@@ -55,9 +55,14 @@ class Models:
             known = self.known_report(run)
             if known is None:
                 signature = run.signature
-                known = await in_thread(lambda: str(build_report(ReportData.of(open_model(run))).to_html()))
+                known = await _in_thread(lambda: str(build_report(ReportData.of(open_model(run))).to_html()))
                 self._reports[run.name] = (signature, known)
             return known
+
+
+def _in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Call a function in a thread; the program ends when it has returned."""
+    return asyncio.wrap_future(in_background(work, waits_at_exit=True))
 
 
 def check_has_model(run: Run) -> None:

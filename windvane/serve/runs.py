@@ -184,11 +184,8 @@ class RunFolder:
         ensemble_file = folder / "ensemble.json"
         manifest = self._once("manifest", [folder / MANIFEST], directory.manifest)
         trials = self._once("trials", [directory.history], lambda: History(directory.history).trials)
-        ensemble, curve, constant = self._once(
-            "ensemble",
-            [ensemble_file],
-            lambda: (directory.read_ensemble(), directory.read_curve(), directory.read_constant()),
-        )
+        outcome = self._once("outcome", [ensemble_file], directory.read_outcome)
+        ensemble = outcome.ensemble
         score = None
         if ensemble is not None and not manifest["own_metric"]:
             files = [directory.test / "score.json", ensemble_file]
@@ -200,8 +197,8 @@ class RunFolder:
             trials,
             ensemble,
             # The losses over time are written when a fit ends.
-            _best_so_far(trials) if is_running or ensemble is None else curve,
-            constant,
+            _best_so_far(trials) if is_running or ensemble is None else outcome.curve,
+            outcome.constant,
             score,
             directory.read_budget(),
         )

@@ -6,7 +6,8 @@ from typing import Any
 import catboost
 import numpy as np
 import pytest
-from cases import Ticking, make_case
+from cases import make_case
+from toys import Ticking
 
 from windvane.models import FAMILIES, base_model
 from windvane.models.boosting import catboost as catboost_family

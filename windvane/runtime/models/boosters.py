@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,13 @@ class FittedBooster(FittedModel):
         self.booster, self.best_iteration, self._n_threads = booster, best_iteration, n_threads
 
 
+def _read_checked(path: Path, sha256: object, read: Callable[[], Any], error: type[Exception]) -> Any:
+    """Read a booster; ModelFileError where the file is not the one with this hash, or its library raises `error`."""
+    check_digest(path, sha256)
+    with reading(path.parent, error):
+        return read()
+
+
 class FittedLightGBM(FittedBooster):
     """LightGBM's booster, in its own text."""
 
@@ -55,12 +63,9 @@ class FittedLightGBM(FittedBooster):
 
     @staticmethod
     def read_booster(path: Path, sha256: object) -> Any:
-        """Read a booster; ModelFileError where the file is not the one with this hash."""
         import lightgbm as lgb
 
-        check_digest(path, sha256)
-        with reading(path.parent, lgb.basic.LightGBMError):
-            return lgb.Booster(model_file=path)
+        return _read_checked(path, sha256, lambda: lgb.Booster(model_file=path), lgb.basic.LightGBMError)
 
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedLightGBM:
@@ -106,9 +111,9 @@ class FittedCatBoost(FittedBooster):
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedCatBoost:
         import catboost
 
-        check_digest(folder / "model.cbm", content["sha256"])
-        with reading(folder, catboost.CatBoostError):
-            booster = catboost.CatBoost().load_model(str(folder / "model.cbm"))
+        path = folder / "model.cbm"
+        read = partial(catboost.CatBoost().load_model, str(path))
+        booster = _read_checked(path, content["sha256"], read, catboost.CatBoostError)
         return cls(encoder, output, booster, booster.tree_count_, options.n_threads)
 
     def predict(self, table: Table) -> Floats:
@@ -158,16 +163,13 @@ class FittedXGBoost(FittedBooster):
 
     @staticmethod
     def read_booster(path: Path, sha256: object) -> Any:
-        """Read a booster; ModelFileError where the file is not the one with this hash, or XGBoost is not installed."""
         try:
             import xgboost
         except ImportError as error:
             advice = "pip install xgboost-cpu (or xgboost)"
             raise ModelFileError(f"{path.parent} holds a model of XGBoost: {advice}.") from error
 
-        check_digest(path, sha256)
-        with reading(path.parent, xgboost.core.XGBoostError):
-            return xgboost.Booster(model_file=path)
+        return _read_checked(path, sha256, lambda: xgboost.Booster(model_file=path), xgboost.core.XGBoostError)
 
     @classmethod
     def load(cls, folder: Path, content: Any, encoder: Encoder, output: Output, options: LoadOptions) -> FittedXGBoost:

@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -59,6 +59,16 @@ class FitBudget:
     @property
     def elapsed(self) -> float:
         return max(0.0, time.time() - self.begun)
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """What the last fit of a run left in ``ensemble.json``; empty if none came to its end, or the file is damaged."""
+
+    ensemble: Ensemble | None = None  # its checkpoints may be damaged or replaced
+    curve: PerformanceCurve = field(default_factory=list)
+    constant: ConstantBaseline | None = None
+    tuning: DecisionTuning | None = None  # of the threshold
 
 
 class RunDirectory:
@@ -206,12 +216,15 @@ class RunDirectory:
         with writing(self.root / "ensemble.json", "All trials and their checkpoints are safe."):
             write_sealed(self.root / "ensemble.json", {**ensemble.to_json(), **beside})
 
-    def read_ensemble(self) -> Ensemble | None:
-        """Read the last ensemble, whose checkpoints may be damaged or replaced; None if no fit came to its end."""
-        record = self._ensemble_record()
-        for beside in ("curve", "constant", "tuning"):
-            record.pop(beside, None)
-        return Ensemble.from_json(record) if record else None
+    def read_outcome(self) -> FitOutcome:
+        try:
+            record = read_sealed(self.root / "ensemble.json")
+        except ModelFileError:
+            return FitOutcome()
+        curve = [(float(a), float(b), float(c)) for a, b, c in record.pop("curve")]
+        constant = ConstantBaseline.from_json(record.pop("constant"))
+        tuning = DecisionTuning.from_json(record.pop("tuning"))
+        return FitOutcome(Ensemble.from_json(record), curve, constant, tuning)
 
     def write_uncertainty(self, uncertainty: Uncertainty, ensemble: Ensemble) -> None:
         """Write what the intervals or sets of an ensemble need; raises DiskError if the disk is full or read-only."""
@@ -234,23 +247,6 @@ class RunDirectory:
         known = {self.trial(trial.number): trial.checkpoint for trial in history.trials}
         for folder in self.trials.glob("*"):
             drop_damaged(folder, known.get(folder))
-
-    def read_curve(self) -> PerformanceCurve:
-        return [(float(a), float(b), float(c)) for a, b, c in self._ensemble_record().get("curve", [])]
-
-    def read_constant(self) -> ConstantBaseline | None:
-        """Read the constant baseline; None where a run has none."""
-        return ConstantBaseline.from_json(self._ensemble_record().get("constant"))
-
-    def read_tuning(self) -> DecisionTuning | None:
-        """Read how the threshold of the ensemble was tuned; None if it was not."""
-        return DecisionTuning.from_json(self._ensemble_record().get("tuning"))
-
-    def _ensemble_record(self) -> dict[str, Any]:
-        try:
-            return read_sealed(self.root / "ensemble.json")
-        except ModelFileError:
-            return {}
 
     def model_folders(self, ensemble: Ensemble) -> list[list[Path]]:
         """Return, for each member, the folders of the models that predict: those of folds, or the one of all rows."""

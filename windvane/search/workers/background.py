@@ -14,9 +14,10 @@ def in_background(call: Callable[[], Result], *, waits_at_exit: bool = False) ->
     """Call a function at once; the future has what it returned or raised.
 
     Calls that may take for ever end with the process. `waits_at_exit` is for those that run C++ code, as the import of
-    torch does: when Python ends such a thread, the whole process aborts.
+    torch and its networks do: when Python ends such a thread, the whole process aborts.
     """
     future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()  # a task of asyncio that waits for it may be cancelled, the call is not
 
     def work() -> None:
         try:

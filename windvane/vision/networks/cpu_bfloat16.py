@@ -7,7 +7,7 @@ takes up to 80 times that of single precision if there is a stride, and the grad
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +27,11 @@ def replace_slow_layers(network: nn.Module) -> None:
             network.set_submodule(name, DepthwiseConv2d(module))
 
 
-def is_depthwise(module: nn.Module) -> bool:
+def is_depthwise(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is a depthwise convolution that `replace_slow_layers` replaces."""
     return (
-        type(module) in (nn.Conv2d, Conv2dSame, DepthwiseConv2d)
+        isinstance(module, nn.Conv2d)
+        and type(module) in (nn.Conv2d, Conv2dSame, DepthwiseConv2d)
         and module.groups == module.in_channels == module.out_channels
         and min(module.kernel_size) >= _FAST_KERNEL
         and module.dilation == (1, 1)
@@ -43,23 +44,26 @@ class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution that takes over the parameters of another one."""
 
     def __init__(self, original: nn.Conv2d) -> None:
-        n, kernel_size, stride, padding = (
-            original.in_channels,
-            original.kernel_size,
-            original.stride,
-            original.padding,
+        layer: Any = original
+        super().__init__(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            groups=layer.groups,
+            bias=layer.bias is not None,
+            device="meta",
         )
-        has_bias = original.bias is not None
-        super().__init__(n, n, kernel_size, stride, padding, groups=n, bias=has_bias, device="meta")
         self.weight, self.bias, self.training = original.weight, original.bias, original.training
         self.pads_as_tensorflow = isinstance(original, Conv2dSame)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x (n, c, h, w)."""
         if self.pads_as_tensorflow:
-            x = pad_same(x, self.kernel_size, self.stride)
+            x = pad_same(x, list(self.kernel_size), list(self.stride))
         if not (torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()):
-            return self._conv_forward(x, self.weight, self.bias)
+            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
         dtype = torch.get_autocast_dtype("cpu")
         found: Tensor = _Depthwise.apply(x.to(dtype), self.weight.to(dtype), self.stride, self.padding)
         return found if self.bias is None else found + self.bias.to(dtype)[:, None, None]
@@ -69,7 +73,7 @@ class _Depthwise(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, stride: _Pair, padding: _Pair) -> Tensor:  # type: ignore[override]
+    def forward(x: Tensor, weight: Tensor, stride: _Pair, padding: _Pair) -> Tensor:
         return F.conv2d(x, weight, None, stride, padding, groups=len(weight))
 
     @staticmethod
@@ -78,7 +82,7 @@ class _Depthwise(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         of_x, of_weight = ctx.needs_input_grad[:2]
         return (
