@@ -16,6 +16,7 @@ import pytest
 from shell import shell
 from sklearn.datasets import load_digits
 
+from windvane.cli.common import RENAMED
 from windvane.cli.images import let_threads_sleep
 
 
@@ -100,6 +101,17 @@ def test_training_needs_a_directory_and_a_known_recipe(pictures: Path) -> None:
     done = shell("train", pictures, "--recipe", "vit_lite", "--out", "run")
     assert done.exit_code == 2
     assert "recipe='vit_lite' is not known" in done.stderr
+
+
+def test_old_names_of_options_are_accepted(pictures: Path) -> None:
+    words = ("--model", "cct_2_3x2", "--size=8", "--batch", 16, "--rate", 0.01, "--no-flip", "--quiet", "--advise")
+    old, new = (
+        shell("train", pictures, *words),
+        shell("train", pictures, *(RENAMED.get(str(word), word) for word in words)),
+    )
+    assert (old.exit_code, old.stdout) == (new.exit_code, new.stdout) == (0, old.stdout)
+    assert "windvane: --rate is now called --learning-rate\n" in old.stderr
+    assert "windvane: transfer is now called finetune\n" in shell("transfer", pictures).stderr
 
 
 def test_interrupted_training_says_how_to_go_on(pictures: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: types of options, results and errors as text or JSON."""
+"""What the commands share: types of options, results and errors as text or JSON, old names."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from windvane.automl.loading import AutoEstimator
+
+# Renamed commands and options of image runs that people may still type.
+RENAMED = {"transfer": "finetune", "--rate": "--learning-rate", "--batch": "--batch-size", "--size": "--image-size"}
 
 TRACEBACK = "--traceback"  # shows where an error comes from; any command takes it
 JSON, QUIET = "--json", "--quiet"  # every command has them, also those that show no progress
@@ -77,7 +80,7 @@ AsJson = Annotated[bool, typer.Option(JSON, help="Print one JSON object, also fo
 
 
 class Commands(TyperGroup):
-    """Reports the errors of all commands."""
+    """Reports the errors of all commands, and accepts old names of commands and options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take --traceback wherever it stands."""
@@ -90,6 +93,20 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with _report_errors(as_json=ctx.meta[JSON]):
             return super().invoke(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Replace old names before the command is looked up."""
+        if args and args[0] in ("train", "finetune", "transfer"):
+            args = [_new_name(arg) if i == 0 or arg.startswith("--") else arg for i, arg in enumerate(args)]
+        return super().resolve_command(ctx, args)
+
+
+def _new_name(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if name not in RENAMED:
+        return word
+    typer.echo(f"windvane: {name} is now called {RENAMED[name]}", err=True)
+    return f"{RENAMED[name]}{equals}{value}"
 
 
 @contextmanager
