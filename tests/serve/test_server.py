@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from browser import CHROMIUM, Browser
 from served import ROW
-from shell import shell
+from typer.testing import CliRunner
 
+from windvane.cli import app
 from windvane.errors import InputError
 from windvane.serve import server
 
@@ -109,7 +110,7 @@ def test_printed_address(host: str, port: int, token: str | None, url: str) -> N
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name: None if name == "uvicorn" else found(name))
-    done = shell("serve", tmp_path)
+    done = CliRunner().invoke(app, ["serve", str(tmp_path)])
     assert (done.exit_code, done.stderr) == (
         2,
         "windvane: windvane serve needs starlette and uvicorn: pip install windvane[serve]\n",
