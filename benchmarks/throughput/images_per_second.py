@@ -42,7 +42,7 @@ from benchmarks.vision.timm_training import loader_of
 from windvane.data.images import ImageDataset, read_images
 from windvane.vision.augment.batch import augment_batch
 from windvane.vision.networks.create import create_model
-from windvane.vision.networks.profiling import with_fast_precision
+from windvane.vision.networks.profiling import choose_precision
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.device import find_device
 from windvane.vision.training.loader import EpochSampler, make_loader
@@ -87,7 +87,7 @@ def windvane_steps(recipe: Recipe, images: ImageDataset) -> Batches:
     """Train a step on each batch, as windvane's loop does."""
     network = create_model(recipe, len(images.classes)).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(network, recipe)
-    device = with_fast_precision(find_device("cpu", recipe.precision), network, recipe)
+    device = choose_precision(find_device("cpu", recipe.precision), network, recipe)
     for pixels, targets in windvane_batches(recipe, images):
         with device.autocast():
             logits = network(pixels)

@@ -8,14 +8,15 @@ from pictures import noise, tiny_recipe
 from torch import nn
 
 from windvane.vision.networks import profiling
+from windvane.vision.networks.cpu_bfloat16 import DepthwiseConv2d
 from windvane.vision.networks.create import create_model
 from windvane.vision.networks.profiling import (
     FEW,
     MANY,
     Timing,
+    choose_precision,
     measure_timing,
     seconds_per_image,
-    with_fast_precision,
 )
 from windvane.vision.training.device import DeviceContext
 
@@ -55,10 +56,32 @@ def test_slow_work_is_measured_on_few_images(each: float, counts: list[int], mon
 def test_large_networks_use_the_bfloat16_of_a_cpu(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
-    depthwise = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8))
-    for macs, expected in ((30_000_000, has), (7_000_000, False)):
+
+    def network(groups: int, channels: int = 8) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, channels, 3, groups=groups))
+
+    for macs, expected in ((30_000_000, has), (2_000_000, False)):
         monkeypatch.setattr(profiling, "count_macs", lambda network, image_size, macs=macs: macs)
-        assert with_fast_precision(CPU, network, tiny_recipe()).bfloat16 == expected
-        assert not with_fast_precision(CPU, depthwise, tiny_recipe()).bfloat16
-        assert not with_fast_precision(CPU, network, tiny_recipe(precision="float32")).bfloat16
+        assert choose_precision(CPU, network(1), tiny_recipe()).bfloat16 == expected
+        assert choose_precision(CPU, network(8), tiny_recipe()).bfloat16 == expected
+        assert not choose_precision(CPU, network(4), tiny_recipe()).bfloat16
+        assert not choose_precision(CPU, network(1), tiny_recipe(precision="float32")).bfloat16
+
+
+def test_strides_over_the_whole_input_stay_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch leaves parts of their gradients unset in bfloat16."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    network = create_model(tiny_recipe(model="resnet10t", model_kwargs={}), 10)
+    for size, expected in ((16, False), (32, True)):
+        recipe = tiny_recipe(model="resnet10t", model_kwargs={}, image_size=size)
+        assert profiling.count_macs(network, size) >= 5e6
+        assert choose_precision(CPU, network, recipe).bfloat16 == expected
+
+
+def test_only_networks_in_bfloat16_get_other_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(profiling, "count_macs", lambda network, image_size: 30_000_000)
+    for precision, expected in (("auto", True), ("float32", False)):
+        network = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8))
+        choose_precision(CPU, network, tiny_recipe(precision=precision))
+        assert isinstance(network[0], DepthwiseConv2d) == expected

@@ -14,15 +14,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from windvane.data.images import ImageDataset
+from windvane.vision.networks.cpu_bfloat16 import is_depthwise, replace_slow_layers
 from windvane.vision.recipe import Recipe
 from windvane.vision.training.device import DeviceContext
 from windvane.vision.training.optimizer import freeze_layers, set_train_mode
 
 FEW, MANY = 2, 16  # images at once: to warm up, and to measure where that takes less than `_QUICK` seconds
 _QUICK = 2.0
-# With fewer multiply-adds per image, casting costs more than a CPU gains: 0.6 times as fast at 7 million, 1.5 to 2.0
-# times from 30 million on (AVX-512 BF16, two cores).
-_MIN_BFLOAT16_MACS = 2e7
+# With fewer multiply-adds per image, casting costs a CPU about what the products gain.
+_MIN_BFLOAT16_MACS = 5e6
 
 
 @dataclass(frozen=True)
@@ -85,31 +85,54 @@ def count_macs(network: nn.Module, image_size: int) -> int:
     >>> count_macs(torch.nn.Conv2d(3, 4, 1), 8)
     768
     """
-    weight = next(network.parameters())
-    image = torch.zeros(1, 3, image_size, image_size, device=weight.device, dtype=weight.dtype)  # (1, 3, s, s)
-    training = network.training
-    network.eval()
     # The counter does not know every kernel of fused attention; it does know single products.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(image)
-    network.train(training)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        _predict_blank_image(network, image_size)
     return int(counter.get_total_flops()) // 2
 
 
-def with_fast_precision(device: DeviceContext, network: nn.Module, recipe: Recipe) -> DeviceContext:
-    """Return the device with the precision in which a recipe trains a network on it."""
-    if recipe.precision != "auto" or device.device.type != "cpu":
+def _predict_blank_image(network: nn.Module, image_size: int) -> None:
+    weight, training = next(network.parameters()), network.training
+    network.eval()
+    with torch.no_grad():
+        network(torch.zeros(1, 3, image_size, image_size, device=weight.device, dtype=weight.dtype))
+    network.train(training)
+
+
+def choose_precision(device: DeviceContext, network: nn.Module, recipe: Recipe) -> DeviceContext:
+    """Return the device with the precision in which a recipe trains a network on it; prepare the network for that."""
+    if device.device.type != "cpu":
         return device
-    if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules()):
-        return device  # depthwise and other grouped convolutions gain nothing from bfloat16
-    if count_macs(network, recipe.image_size) < _MIN_BFLOAT16_MACS:
-        return device
-    return replace(device, bfloat16=torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if recipe.precision == "auto":
+        size = recipe.image_size
+        has_products = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        gains = count_macs(network, size) >= _MIN_BFLOAT16_MACS and not _has_unsuitable_convolutions(network, size)
+        device = replace(device, bfloat16=has_products and gains)
+    if device.bfloat16:
+        replace_slow_layers(network)
+    return device
+
+
+def _has_unsuitable_convolutions(network: nn.Module, image_size: int) -> bool:
+    """Whether a network has convolutions that bfloat16 does not suit on a CPU, for images of this size."""
+    found = []
+
+    def look(module: nn.Conv2d, inputs: tuple[torch.Tensor]) -> None:
+        # Of a stride over the whole input, torch 2.14 leaves parts of the weight's gradient unset.
+        strides_over_input = min(inputs[0].shape[2:]) < max(module.stride)
+        found.append(strides_over_input or (module.groups > 1 and not is_depthwise(module)))
+
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [module.register_forward_pre_hook(look) for module in convolutions]
+    _predict_blank_image(network, image_size)
+    for hook in hooks:
+        hook.remove()
+    return any(found)
 
 
 def measure_training_speed(network: nn.Module, recipe: Recipe, device: DeviceContext) -> float:
     """Return the images per second of training steps, measured in a second or two; loading is not included."""
-    device = with_fast_precision(device, network, recipe)
+    device = choose_precision(device, network, recipe)
     network = network.to(device.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_train_mode(network, from_weights=recipe.weights is not None)
     return 1.0 / seconds_per_image(_training_step(network, recipe.image_size, device), device)
@@ -145,7 +168,7 @@ def measure_timing(
         with torch.inference_mode(), device.autocast():
             network.eval()(_blank_images(n, size, device))
 
-    steps, train_step = {}, _training_step(network, size, device)
+    steps, train_step = {}, _training_step(network, size, choose_precision(device, network, recipe))
     for fraction in sorted(freeze_fractions):
         freeze_layers(network.requires_grad_(True), fraction)
         set_train_mode(network, from_weights=recipe.weights is not None)

@@ -21,7 +21,7 @@ from windvane.data.images import ImageSplits
 from windvane.errors import InputError, NotFiniteError, RunMismatchError
 from windvane.runtime.serialization import reading
 from windvane.vision.augment.batch import augment_batch
-from windvane.vision.networks.profiling import with_fast_precision
+from windvane.vision.networks.profiling import choose_precision
 from windvane.vision.networks.weights import load_pretrained_model, read_state_dict, with_pretrained_normalization
 from windvane.vision.predict import evaluate
 from windvane.vision.recipe import Recipe, recipe_from_json
@@ -95,7 +95,7 @@ class TrainingRun:
             )
         self.train_loader, self.valid_loader = loaders or make_loaders(recipe, data, device)
         self.network = create_network(recipe, len(self.classes), device) if network is None else network
-        device = with_fast_precision(device, self.network, recipe)
+        device = choose_precision(device, self.network, recipe)
         self.recipe, self.device, self.notes = recipe, device, tuple(notes)
         self.augmentation = replace(recipe, crop="none") if self.train_loader.crops else recipe
         self.identity: dict[str, Any] = {
