@@ -82,6 +82,6 @@ def test_only_networks_in_bfloat16_get_other_layers(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     monkeypatch.setattr(profiling, "count_macs", lambda network, image_size: 30_000_000)
     for precision, expected in (("auto", True), ("float32", False)):
-        network = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8))
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8))
         choose_precision(CPU, network, tiny_recipe(precision=precision))
-        assert isinstance(network[0], DepthwiseConv2d) == expected
+        assert isinstance(network[1], DepthwiseConv2d) == expected
