@@ -37,6 +37,7 @@ KINDS = ["residual", "attention", "mlp", "norm"]
 OF_RESNET = ["residual", "norm", "block"]
 BATCH = 256
 SAMPLING = Sampling(batch_size=BATCH)
+LITTLE = f"vit_{training.SHARES[0]}"  # trained on the fewest images
 
 SIMILARITY = Rule("similarity", 0.05)
 SHARE = Rule("of the image", 0.01)
@@ -143,7 +144,7 @@ def similarity_across(nets: Trained) -> list[Finding]:
 
 def attention(nets: Trained) -> list[Finding]:
     """Figures 3 and 4 and their appendix: local and global heads, and what little data does to them."""
-    found, little = (attention_distance(nets[name], nets.images, batch_size=BATCH) for name in ("vit", "vit_3"))
+    found, little = (attention_distance(nets[name], nets.images, batch_size=BATCH) for name in ("vit", LITTLE))
     first, last = found.distances[0], found.distances[-1]
     nearest = [float(one.distances[0].min()) / one.uniform_distance for one in (found, little)]
     heads = head_similarity(
@@ -163,7 +164,7 @@ def attention(nets: Trained) -> list[Finding]:
         ),
         Finding(
             "local_heads_on_little_data",
-            "The most local head of the first block on 3 % of the data",
+            f"The most local head of the first block on {training.SHARES[0]} % of the data",
             "with little data the low blocks of large ViTs have no local heads; B/32 keeps them",
             f"{nearest[1]:.2f} of uniform attention; {nearest[0]:.2f} on all data",
             nearest[1] - nearest[0],
@@ -216,7 +217,7 @@ def fields(nets: Trained) -> list[Finding]:
 
 
 def skips(nets: Trained) -> list[Finding]:
-    """Figures 7 to 9: what skip connections carry, and the network without one."""
+    """Figures 7 and 9: what skip connections carry."""
     vit, resnet = (skip_ratios(nets[name], nets.images, batch_size=BATCH) for name in ("vit", "resnet"))
     frame = vit.to_frame()
     means = {
@@ -225,13 +226,6 @@ def skips(nets: Trained) -> list[Finding]:
         for half, rows in enumerate(_halves(frame[frame["tokens"] == tokens]))
     }
     ratios = [float(np.median([np.median(one) for one in part.ratio])) for part in (vit, resnet)]
-    block = f"blocks.{len(vit.sublayers) // 4}"
-    gaps = {}
-    for name in ("vit", "vit_no_skip"):
-        found = partition(compare(nets[name], nets[name], nets.images, KINDS, sampling=SAMPLING), block)
-        gaps[name] = found.gap
-        nets.draw(f"partition_{name}", found)
-    lost = 100 * (nets.accuracy["vit"] - nets.accuracy["vit_no_skip"])
     return [
         Finding(
             "class_token_ratio",
@@ -249,6 +243,19 @@ def skips(nets: Trained) -> list[Finding]:
             f"ViT {ratios[0]:.1f}, ResNet {ratios[1]:.1f}",
             ratios[0] - ratios[1],
         ),
+    ]
+
+
+def without_a_skip(nets: Trained) -> list[Finding]:
+    """Figure 8: the network without the skips of its middle block."""
+    block = f"blocks.{len(nets['vit'].blocks) // 2}"  # type: ignore[arg-type]
+    gaps = {}
+    for name in ("vit", "vit_no_skip"):
+        found = partition(compare(nets[name], nets[name], nets.images, KINDS, sampling=SAMPLING), block)
+        gaps[name] = found.gap
+        nets.draw(f"partition_{name}", found)
+    lost = 100 * (nets.accuracy["vit"] - nets.accuracy["vit_no_skip"])
+    return [
         Finding(
             "removed_skip",
             f"Trained without the skips of {block}: similarity within minus across the two parts",
@@ -313,7 +320,7 @@ def scale(nets: Trained) -> list[Finding]:
     return [
         Finding(
             "data_scale",
-            "3 % of the data beside all of it: similarity of the lowest and the highest third",
+            f"{training.SHARES[0]} % of the data beside all of it: similarity of the lowest and the highest third",
             "low layers are learned from 3 %, high layers need more",
             f"{low:.2f} and {high:.2f}",
             low - high,
@@ -334,9 +341,10 @@ def scale(nets: Trained) -> list[Finding]:
 PARTS: dict[Callable[[Trained], list[Finding]], tuple[str, ...]] = {
     similarity_within: ("vit", "resnet"),
     similarity_across: ("vit", "resnet"),
-    attention: ("vit", "resnet", "vit_3"),
+    attention: ("vit", "resnet", LITTLE),
     fields: ("vit", "resnet"),
-    skips: ("vit", "resnet", "vit_no_skip"),
+    skips: ("vit", "resnet"),
+    without_a_skip: ("vit", "vit_no_skip"),
     places: ("vit", "vit_average"),
     scale: ("vit", *(f"vit_{share}" for share in training.SHARES), "tuned_flowers", "tuned_traffic_signs"),
 }

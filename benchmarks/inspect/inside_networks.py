@@ -2,21 +2,21 @@
 
 Claim: the paper's findings, in sign and shape, on a vision transformer and a residual network of similar accuracy;
     where small networks on small images disagree, the table says so.
-Data: ../shared/data/images/cifar10.parquet, 48,000 training images, 2,000 held out, 10,000 test images; flowers and
-    traffic_signs of the same folder for fine-tuning.
+Data: ../shared/data/images/cifar10.parquet, 50,000 training and 10,000 test images; flowers and traffic_signs of the
+    same folder for fine-tuning.
 Networks: a vision transformer (patch 4) with a class token; the same with average pooling; without the skips of its
-    middle block; on 3, 10 and 30 % of the images for the same number of steps; fine-tuned twice. A residual network of
-    as many multiply-adds, which with `--size cpu` stops as soon as it is as accurate on the held-out images as the
-    transformer.
+    middle block; on 1 % of the images for the same number of steps; fine-tuned twice. A residual network of
+    about as many multiply-adds.
 Rule: an effect is positive where the paper's finding holds. With several seeds its 95 % interval decides, with one it
-    has to exceed what `RULES` in `inside_findings.py` says. With `--size trained` an analysis whose network on all
-    images has a test accuracy below 60 % is left out.
-Hardware: one thread a network: minutes with `--size cpu`, hours with `--size trained` (`plan` says how long); `--size
-    gpu` one large GPU, about 20 minutes by estimate; `--size toy` half a minute anywhere, without meaningful findings.
-Repeats: one seed of `--size cpu`; three of `--size trained`, not run yet.
+    has to exceed what `RULES` in `inside_findings.py` says. An analysis whose network on all images has a test accuracy
+    below 60 % is left out.
+Hardware: one thread a network, which takes 20 minutes with `--size cpu` on a CPU with AVX-512 BF16 (`plan` says how
+    long); `--size gpu` one large GPU, about 20 minutes in all by estimate; `--size toy` half a minute anywhere, without
+    meaningful findings.
+Repeats: one seed.
 Commands:
-    python -m benchmarks.inspect.inside_networks plan --size trained --seeds 0 1 2    # networks, steps left, minutes
-    python -m benchmarks.inspect.inside_networks train vit --size trained             # one network or several; resumes
+    python -m benchmarks.inspect.inside_networks plan --seeds 0 1 2          # networks, steps left, minutes
+    python -m benchmarks.inspect.inside_networks train vit                   # one network or several; resumes
     python -m benchmarks.inspect.inside_networks train vit --minutes 20      # until then, with a checkpoint
     python -m benchmarks.inspect.inside_networks run                         # the rest of the training, all analyses
     python -m benchmarks.inspect.inside_networks run --finished              # analyses whose networks are trained
@@ -30,7 +30,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -74,23 +74,16 @@ class Makers:
         parts = (training.read_images(name, split, self.data_folder, self.images) for split in ("train", "test"))
         return [part.to(self.device) for part in parts]
 
-    @cached_property
-    def held_out(self) -> Labelled:
-        """Images on which the residual network is trained until it is as accurate as the transformer."""
-        whole, _ = self.read("cifar10")
-        return whole.part(len(whole.labels) - training.HELD_OUT, len(whole.labels))
-
     def spec(self, name: str) -> Spec:
         """How a network is trained; trains the transformer first where the network depends on it."""
         size, seed, (whole, _) = self.size, self.seed, self.read("cifar10")
-        data, until = whole.part(0, size.n_train), None
+        data = whole.part(0, size.n_train)
         make: Callable[[], nn.Module] = partial(training.make_vit, size, seed=seed)
         if name.startswith("tuned_"):
             own, _ = self.read(name.removeprefix("tuned_"))
             make = partial(training.with_new_head, self.trained("vit"), int(own.labels.max()) + 1, seed)
             return Spec(name, make, own, size.batch, size.tuning_steps, flip=name == "tuned_flowers", seed=seed)
         if name == "resnet":
-            until = training.accuracy(self.trained("vit"), self.held_out) if size.matched else None
             make = partial(training.make_resnet, size, seed)
         elif name == "vit_average":
             make = partial(training.make_vit, size, pool="avg", seed=seed)
@@ -98,10 +91,10 @@ class Makers:
             make = partial(training.make_without_skip, size, seed)
         elif name != "vit":
             data = data.part(0, size.n_train * int(name.removeprefix("vit_")) // 100)
-        return Spec(name, make, data, size.batch, size.steps, until, seed=seed)
+        return Spec(name, make, data, size.batch, size.steps, seed=seed)
 
     def _trained(self, name: str) -> nn.Module:
-        return training.train(self.spec(name), self.held_out, self.networks, self.deadline)
+        return training.train(self.spec(name), self.networks, self.deadline)
 
     def accuracy(self, name: str) -> float:
         """Accuracy on the first test images of its data set."""

@@ -28,12 +28,12 @@ def digits(n: int = 40) -> Labelled:
     return Labelled(images, torch.arange(n) % 10)
 
 
-def spec(steps: int = 5, until: float | None = None) -> Spec:
-    return Spec("vit", lambda: make_vit(SIZES["toy"]), digits(), 8, steps, until)
+def spec(steps: int = 5) -> Spec:
+    return Spec("vit", lambda: make_vit(SIZES["toy"]), digits(), 8, steps)
 
 
 def test_interrupted_training_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train(spec(), digits(), tmp_path / "whole")
+    whole = train(spec(), tmp_path / "whole")
     monkeypatch.setattr(inside_training, "CHECKPOINT_EVERY", 2)
     real = draw_batch
 
@@ -44,20 +44,12 @@ def test_interrupted_training_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(inside_training, "draw_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(spec(), digits(), tmp_path / "parts")
+        train(spec(), tmp_path / "parts")
     monkeypatch.setattr(inside_training, "draw_batch", real)
-    resumed = train(spec(), digits(), tmp_path / "parts")
+    resumed = train(spec(), tmp_path / "parts")
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["vit.pt"]
-
-
-def test_stops_at_an_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[int] = []
-    monkeypatch.setattr(inside_training, "CHECK_EVERY", 2)
-    monkeypatch.setattr(inside_training, "draw_batch", lambda one, step: steps.append(step) or draw_batch(one, step))
-    train(spec(until=0.0), digits(), tmp_path)
-    assert steps == [0, 1]
 
 
 def test_batches_depend_on_the_step_alone() -> None:
