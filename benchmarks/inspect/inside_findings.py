@@ -1,7 +1,6 @@
 """The analyses of `inside_networks.py`: each finding of the paper, as an effect that is positive where it holds.
 
-`RULES` says what counts as an effect (`benchmarks.verdicts`); it was written before the networks of more than one seed
-were trained.
+`RULES` says what counts as an effect (`benchmarks.verdicts`); it was written before the networks were trained.
 """
 
 from __future__ import annotations
