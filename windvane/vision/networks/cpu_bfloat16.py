@@ -1,8 +1,7 @@
 """Layers for training in bfloat16 on a CPU, in place of those whose own kernels are slow there.
 
-Fused attention takes up to 1.6 times the time of single products. Of a depthwise convolution the gradient of the input
-takes up to 80 times that of single precision if there is a stride, and the gradient of a kernel larger than 3x3 up to
-40 times that of a 3x3 one (oneDNN with AVX-512 BF16; benchmarks/throughput/bfloat16.py).
+Slow are fused attention and, of depthwise convolutions, the gradient of the input where there is a stride, and that of
+kernels larger than 3x3 (oneDNN with AVX-512 BF16; benchmarks/throughput/bfloat16.py).
 """
 
 from __future__ import annotations
