@@ -160,7 +160,7 @@ def check_number(
 
 
 def check_integer(argument: str, given: Any, least: int = 1) -> int:
-    """Return an integer of at least `least` as one of Python; raise `InputError` if an argument is none."""
+    """Return an integer of at least `least` as one of Python; raise `InputError` if an argument is not one."""
     usable = isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= least
     check_usable(argument, given, usable, f"a whole number of at least {least}")
     return int(given)
