@@ -23,9 +23,9 @@ PACKAGE = ROOT / "windvane"
 
 # A folder or top file imports only from what stands before it.
 ORDER = (
-    *("runtime", "errors", "version", "settings", "stop_signals", "pages", "torch_utils", "data", "evaluation"),
-    *("curvature", "vision", "models", "image_reader", "persistence", "search", "metalearning", "export", "progress"),
-    *("inspect", "report", "automl", "integrations", "serve", "cli", "__main__"),
+    *("runtime", "errors", "version", "settings", "stop_signals", "packing", "pages", "torch_utils", "data"),
+    *("evaluation", "curvature", "vision", "models", "image_reader", "persistence", "search", "metalearning", "export"),
+    *("progress", "inspect", "report", "automl", "integrations", "serve", "cli", "__main__"),
 )
 NARROWER = {
     "curvature": {"errors", "pages", "torch_utils"},

@@ -22,6 +22,7 @@ The layout; each imports only from what stands above it::
     version.py    the version, in one place
     settings.py   frozen run-wide choices, passed whole
     stop_signals.py  Ctrl-C and SIGTERM as a request to stop
+    packing.py    a folder as bytes, for copies and for other machines
     pages/        self-contained HTML pages from escaped elements, charts as SVG, texts for a terminal
     torch_utils.py  helpers for torch networks: wrappers, devices
     data/         any table -> typed columns; images; files, targets, folds

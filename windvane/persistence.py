@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import json
 import platform
 import re
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -29,6 +27,7 @@ from windvane.evaluation.metrics import Metric, get_metric
 from windvane.models import FAMILIES, LAST_RESORT
 from windvane.models.base import Family, TrainingContext
 from windvane.models.targets.multi_target import for_task
+from windvane.packing import pack_folder
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.conformal import FILE as UNCERTAINTY
@@ -296,23 +295,13 @@ def _understanding() -> Iterator[None]:
 
 
 def to_bytes(manifest: Mapping[str, Any], predictor: Predictor) -> bytes:
-    """Pack a predictor into one value, for copies and other processes: a zip archive of the saved folder."""
-    buffer = io.BytesIO()
+    """Pack a predictor into one value, for copies and other processes."""
     folder = temporary_folder()
     try:
         write_predictor(manifest, predictor, folder / "model")
-        with zipfile.ZipFile(buffer, "w") as archive:
-            for file in sorted((folder / "model").rglob("*")):
-                archive.write(file, file.relative_to(folder / "model").as_posix())
+        return pack_folder(folder / "model")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return buffer.getvalue()
-
-
-def from_bytes(content: bytes, folder: Path) -> None:
-    """Unpack the result of `to_bytes` into an empty folder."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        archive.extractall(folder)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from windvane.evaluation.predictions import Predictions
 from windvane.evaluation.score_text import natural_score
 from windvane.models import FAMILIES, LAST_RESORT
 from windvane.models.base import Family
+from windvane.packing import unpack_folder
 from windvane.persistence import Predictor
 from windvane.progress import CountProgress
 from windvane.runtime.columns.table import Table
@@ -639,5 +640,5 @@ class FittedEstimator(BaseEstimator):
         super().__setstate__(state)
         if packed is not None:
             folder = self._folder()
-            persistence.from_bytes(packed, folder)
+            unpack_folder(packed, folder)
             self.predictor_ = persistence.read_predictor(folder, choose_families(self.families), self._own_metric)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import io
 import pickle
-import tarfile
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from windvane.packing import pack_folder, unpack_folder
 from windvane.search.run import checkpoint
-from windvane.search.run.checkpoint import pack_checkpoint, pack_folder, unpack_folder
+from windvane.search.run.checkpoint import pack_checkpoint
 from windvane.search.trial import Trial
 from windvane.search.workers.dask_task import RunData, TrialTask, _local_context, _memory, check_worker
 from windvane.search.workers.messages import RunContext
@@ -36,6 +37,7 @@ def make_worker(folder: Path, limit: float | None = None, nthreads: int = 2) -> 
 
 def make_folder(folder: Path) -> Path:
     (folder / "fold_0").mkdir(parents=True)
+    (folder / "fold_1").mkdir()  # a model without files
     (folder / "valid.npy").write_bytes(b"\x00\x01")
     (folder / "fold_0" / "state.json").write_text("{}")
     return folder
@@ -49,15 +51,16 @@ def test_a_folder_is_packed_and_unpacked(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "checkpoint_0000")
     unpack_folder(pack_folder(folder), tmp_path / "new" / "checkpoint_0000")
     assert files(tmp_path / "new" / "checkpoint_0000") == files(folder)
+    assert (tmp_path / "new" / "checkpoint_0000" / "fold_1").is_dir()
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.addfile(tarfile.TarInfo("../outside"))
-    with pytest.raises(tarfile.OutsideDestinationError):
-        unpack_folder(archive.getvalue(), tmp_path / "inside")
-    assert not (tmp_path / "outside").exists()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("../outside", "")
+        packed.writestr(f"{tmp_path}/absolute", "")
+    unpack_folder(archive.getvalue(), tmp_path / "inside")
+    assert [path.name for path in tmp_path.iterdir()] == ["inside"]
 
 
 def test_data_are_unpacked_once_and_go_with_their_object(tmp_path: Path) -> None:

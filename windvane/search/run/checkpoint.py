@@ -9,10 +9,8 @@ when the disk is sure to hold the new one (see `history_writer`), so whatever ha
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import tarfile
 import uuid
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from windvane.errors import ModelFileError
 from windvane.models.base import Model
+from windvane.packing import pack_folder, unpack_folder
 from windvane.runtime.serialization import check_files, file_digests, read_sealed, seal
 from windvane.search.run.replace_folder import replace_folder
 from windvane.search.trial import Trial
@@ -130,20 +129,6 @@ def _new_checkpoint(checkpoint: Path) -> AbstractContextManager[Path]:
     # checkpoint that is there already is of another attempt, from the same configuration, rows and seed, or torn.
     temporary = f"temporary-{uuid.uuid4().hex[:8]}"
     return replace_folder(checkpoint, temporary, "Earlier checkpoints and all trials that have ended are safe.")
-
-
-def pack_folder(folder: Path) -> bytes:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.add(folder, arcname=".")
-    return archive.getvalue()
-
-
-def unpack_folder(archive: bytes, folder: Path) -> None:
-    """Unpack the result of `pack_folder`; nothing in it can end up outside the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(folder, filter="data")
 
 
 def pack_checkpoint(folder: Path, name: str) -> bytes | None:

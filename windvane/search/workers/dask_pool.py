@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from windvane.errors import InputError, WorkerError, check_usable
-from windvane.search.run.checkpoint import latest_checkpoint, pack_folder, read_checkpoint, write_received_checkpoint
+from windvane.packing import pack_folder
+from windvane.search.run.checkpoint import latest_checkpoint, read_checkpoint, write_received_checkpoint
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers.background import in_background

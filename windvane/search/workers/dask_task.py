@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from windvane.packing import unpack_folder
 from windvane.runtime.serialization import delete_with
-from windvane.search.run.checkpoint import drop_earlier, pack_checkpoint, unpack_folder
+from windvane.search.run.checkpoint import drop_earlier, pack_checkpoint
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
 from windvane.search.workers.messages import RunContext
