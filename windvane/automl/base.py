@@ -24,7 +24,7 @@ from windvane.models.search_space import import_optuna
 from windvane.persistence import Predictor
 from windvane.progress import Progress
 from windvane.runtime.serialization import delete_with
-from windvane.search.problem import PreparedProblem, check_test_rows, prepare_problem
+from windvane.search.problem import PreparedProblem
 from windvane.search.refit import refit_ensemble
 from windvane.search.run.compact import compact_run, size_of
 from windvane.search.run.record import RunRecord
@@ -40,7 +40,9 @@ from windvane.search.runner import (
 )
 from windvane.search.search import Callback
 from windvane.search.strategy.budget import SlowdownMeter
+from windvane.search.strategy.families import choose_families
 from windvane.search.strategy.portfolio import PortfolioEntry, read_portfolio
+from windvane.search.table_problem import TableOptions, check_test_rows, prepare_table_problem
 from windvane.search.workers.dask_pool import DaskPool
 from windvane.search.workers.pool import WorkerPool, affordable_workers
 from windvane.settings import Settings, parse_seconds
@@ -172,23 +174,27 @@ class AutoML(FittedEstimator):
         if (X_test is None) != (y_test is None):
             raise InputError("X_test and y_test belong together; only one of them was given.")
 
+        options = TableOptions(
+            groups=groups,
+            time=time,
+            split=split,
+            lags=lags,
+            sample_weight=sample_weight,
+            ignore=ignore,
+            id_columns=id_columns,
+            column_types=column_types,
+            date_formats=date_formats,
+        )
+
         def prepare(settings: Settings) -> PreparedProblem:
-            prepared = prepare_problem(
+            prepared = prepare_table_problem(
                 X,
                 y,
                 self._goal,
+                options,
                 settings,
+                choose_families(self.families),
                 metric=self.metric,
-                families=self.families,
-                groups=groups,
-                time=time,
-                split=split,
-                lags=lags,
-                sample_weight=sample_weight,
-                ignore=ignore,
-                id_columns=id_columns,
-                column_types=column_types,
-                date_formats=date_formats,
                 positive_class=getattr(self, "positive_class", None),
                 earlier_positive_class=inherited_positive_class(settings),
                 owner=type(self).__name__,

@@ -31,12 +31,13 @@ from windvane.progress import CountProgress
 from windvane.runtime.columns.table import Table
 from windvane.runtime.serialization import delete_with, temporary_folder
 from windvane.search.out_of_fold import out_of_fold
-from windvane.search.problem import Problem, choose_families
+from windvane.search.problem import Problem
 from windvane.search.refit import trainer_without
 from windvane.search.run.history import leaderboard, performance_over_time
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import select_without
+from windvane.search.strategy.families import choose_families
 from windvane.search.strategy.policy import Policy
 from windvane.search.trial_scores import score_trials
 from windvane.settings import parse_seconds

@@ -30,10 +30,11 @@ from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.rows_to_predict import rename_taken
 from windvane.runtime.serialization import temporary_folder
 from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
-from windvane.search.problem import PreparedProblem, choose_families
+from windvane.search.problem import PreparedProblem
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import open_run
 from windvane.search.search import Callback
+from windvane.search.strategy.families import choose_families
 from windvane.settings import Settings, parse_seconds
 
 TEST_SHARE = 0.1  # of the budget, at most, for the score of test images

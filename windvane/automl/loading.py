@@ -12,10 +12,10 @@ from windvane.automl.tables import AutoClassifier, AutoRegressor
 from windvane.errors import RunError, WindvaneError, warn_user
 from windvane.models import FAMILIES
 from windvane.runtime.serialization import DAMAGE
-from windvane.search.problem import choose_families
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import read_result
+from windvane.search.strategy.families import choose_families
 from windvane.settings import resolve_jobs
 
 AutoEstimator = AutoClassifier | AutoRegressor | AutoImageClassifier

@@ -32,8 +32,9 @@ from windvane.metalearning.replay import entry_id
 from windvane.models import TABLE_FAMILIES
 from windvane.models.base import Family, TrainingContext
 from windvane.runtime.columns.table import Floats, Table
-from windvane.search.problem import PreparedProblem, prepare_problem
+from windvane.search.problem import PreparedProblem
 from windvane.search.strategy.portfolio import PortfolioEntry, read_cases
+from windvane.search.table_problem import TableOptions, prepare_table_problem
 from windvane.search.trial import derive_seed
 from windvane.settings import Settings
 
@@ -187,7 +188,7 @@ class _Evaluator:
             verbose=0,
             keep_data=False,
         )
-        prepared = prepare_problem(X, y, source.goal, run, families=list(TABLE_FAMILIES), owner="the collection")
+        prepared = prepare_table_problem(X, y, source.goal, TableOptions(), run, TABLE_FAMILIES, owner="the collection")
         test = prepared.schema.transform(to_frame(X_test))
         target, _ = encode_target(y_test, source.goal, prepared.classes)
         task = prepared.problem.task

@@ -19,7 +19,7 @@ from windvane.data.rows import order_notes
 from windvane.data.target import TaskType, encode_target, infer_task
 from windvane.data.targets import are_several
 from windvane.errors import InputError
-from windvane.evaluation.columns.identifiers import find_identifiers
+from windvane.evaluation.columns.identifiers import find_identifiers, identifier_doubts, leave_out_identifiers
 from windvane.evaluation.columns.importance import matrix_columns
 from windvane.pages.html_builder import Page, write_page
 from windvane.pages.texts import WIDTH, align_columns, counted, cut
@@ -29,7 +29,7 @@ from windvane.report.dataset_shift import measure_dataset_shift
 from windvane.runtime.columns.column_values import kind_of
 from windvane.runtime.columns.schema import Frame, Schema, listed, name_text
 from windvane.runtime.columns.table import Table
-from windvane.search.problem import identifier_doubts, leave_out_identifiers, leave_out_named
+from windvane.search.table_problem import leave_out_named
 from windvane.version import VERSION
 
 SEED = 0  # of every sample

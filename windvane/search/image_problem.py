@@ -41,8 +41,9 @@ from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import PIXELS, FeatureView, Floats, ImageColumn, Integers, Table
 from windvane.runtime.images import Item, Pixels, pixel_features
-from windvane.search.problem import ImageSource, PreparedProblem, Problem, supported_families
+from windvane.search.problem import ImageSource, PreparedProblem, Problem
 from windvane.search.strategy.budget import SlowdownMeter
+from windvane.search.strategy.families import supported_families
 from windvane.search.strategy.policy import Policy, make_policy
 from windvane.search.workers.background import in_background
 from windvane.settings import Settings

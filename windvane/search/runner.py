@@ -24,20 +24,14 @@ from windvane.runtime.predictor import check_predictor, classes_from_json
 from windvane.runtime.serialization import temporary_folder
 from windvane.runtime.targets import Targets
 from windvane.search.ensemble_selection import EnsembleBuilder
-from windvane.search.problem import (
-    ImageSource,
-    PreparedProblem,
-    Problem,
-    array_digest,
-    choose_families,
-    supported_families,
-)
+from windvane.search.problem import ImageSource, PreparedProblem, Problem, array_digest
 from windvane.search.run.history import describe_failures
 from windvane.search.run.record import RunRecord
 from windvane.search.run.run_directory import FitBudget, RunDirectory
 from windvane.search.run.unseen_rows import read_test_score
 from windvane.search.search import Callback, Search, SearchListener
 from windvane.search.strategy.budget import Budget
+from windvane.search.strategy.families import choose_families, supported_families
 from windvane.search.strategy.halving import make_rungs
 from windvane.search.strategy.policy import Policy
 from windvane.search.strategy.portfolio import PortfolioEntry

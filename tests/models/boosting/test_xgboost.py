@@ -12,8 +12,8 @@ from cases import Case, make_case
 from windvane.data.task import Task
 from windvane.errors import InputError, ModelFileError
 from windvane.models import DEFAULT, FAMILIES
-from windvane.search import problem
-from windvane.search.problem import choose_families
+from windvane.search.strategy import families
+from windvane.search.strategy.families import choose_families
 
 xgb = pytest.importorskip("xgboost")
 
@@ -84,7 +84,7 @@ def test_sparse_tables_are_not_for_it() -> None:
 def test_it_is_there_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "xgboost" not in DEFAULT
     assert list(choose_families(["xgboost", "linear"])) == ["xgboost", "linear"]
-    monkeypatch.setattr(problem, "find_spec", lambda name: None)
+    monkeypatch.setattr(families, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"^families='xgboost' needs the package xgboost: pip install 'windvane\[xgb"):
         choose_families(["linear", "xgboost"])
     assert list(choose_families(None)) == list(DEFAULT)

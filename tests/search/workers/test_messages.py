@@ -9,8 +9,10 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import ToyFamily, make_problem
 
-from windvane.search.workers.messages import pack_objects, receive, send, unpack_objects
+from windvane.models import FAMILIES
+from windvane.search.workers.messages import pack_objects, receive, send, session_objects, unpack_objects
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -73,3 +75,9 @@ def test_packed_objects_are_one_line_of_text() -> None:
     assert pack_objects(list(range(10_000))).isascii()
     assert "\n" not in pack_objects(list(range(10_000)))
     assert unpack_objects(pack_objects([1, None])) == [1, None]
+
+
+def test_workers_get_what_they_cannot_import() -> None:
+    own = ToyFamily("linear")  # by the name of a family of windvane's
+    metric = make_problem().metric
+    assert session_objects(metric, {**FAMILIES, "linear": own}) == {"metric": metric, "families": {"linear": own}}

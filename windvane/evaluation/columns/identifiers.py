@@ -6,18 +6,19 @@ Notation: n rows; `n_classes` is 0 for regression.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from windvane.data.column_types import leave_out
 from windvane.evaluation.columns.importance import matrix_columns
 from windvane.evaluation.metric_functions import r2, roc_auc
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.encoder import float32
-from windvane.runtime.columns.schema import Schema
+from windvane.runtime.columns.schema import IDENTIFIER, Schema, name_text
 from windvane.runtime.columns.table import Floats, Table
 
 NEARLY_ALL = 0.95  # share of the values of a column that are distinct
@@ -55,6 +56,36 @@ def useless_columns(
     half = rng.permutation(len(rows)) < len(rows) // 2  # (m,), rows to learn from
     matrix, places = np.asarray(table.matrix[rows]), matrix_columns(schema)
     return [name for name in names if not _is_useful(matrix[:, places[name]], target[rows], half, n_classes)]
+
+
+def leave_out_identifiers(
+    schema: Schema,
+    ids: Sequence[str],
+    table: Table,
+    target: NDArray[Any],
+    n_classes: int,
+    column_types: Mapping[str, str] | None,
+) -> tuple[Schema, list[str], list[str]]:
+    """Drop the columns out of `ids` that do not help to predict new rows, unless the user declared their types.
+
+    Also return the names of those that were tested, and of those that help.
+    """
+    declared = set(map(name_text, column_types or ()))
+    tested = [name for name in ids if name not in declared]
+    useless = useless_columns(tested, schema, table, target, n_classes)
+    if useless and all(column.kind == "dropped" or column.name in useless for column in schema.columns):
+        return schema, tested, []  # nothing else could be learned from
+    useful = [name for name in tested if name not in useless]
+    return leave_out(schema, dict.fromkeys(useless, IDENTIFIER)) if useless else schema, tested, useful
+
+
+def identifier_doubts(names: Sequence[str]) -> list[str]:
+    """Return a warning for each column that looks like an identifier and yet is learned from."""
+    return [
+        f"Column {name!r} looks like an identifier, but predicts the target, as the number of a row does in a sorted "
+        "table. It is learned from; ignore= (--ignore) leaves it out."
+        for name in names
+    ]
 
 
 def score_column(values: Floats, target: NDArray[Any], half: NDArray[np.bool_], n_classes: int) -> float:
