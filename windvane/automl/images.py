@@ -29,7 +29,7 @@ from windvane.models.image_network import FineTune, check_weights, installed_wei
 from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.rows_to_predict import rename_taken
 from windvane.runtime.serialization import temporary_folder
-from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
+from windvane.search.images.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.runner import open_run

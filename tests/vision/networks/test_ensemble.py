@@ -22,7 +22,7 @@ from windvane.models.image_network import FromScratch
 from windvane.persistence import Predictor
 from windvane.runtime.columns.table import ImageColumn, Table
 from windvane.runtime.ensemble import Ensemble, Member
-from windvane.search.image_problem import feature_schema
+from windvane.search.images.image_features import feature_schema
 from windvane.vision.networks.ensemble import ImageEnsemble, _Calibration
 from windvane.vision.transfer.frozen_features import FeatureExtractor, compute_views
 

@@ -19,6 +19,14 @@ class Budget:
         """Return the seconds until the end of the budget, less a reserve."""
         return self.started + self.seconds - reserve - time.monotonic()
 
+    def instant(self, share: float) -> float:
+        """Return the `time.monotonic` instant at which a share of the budget is over; infinite if the budget is."""
+        return self.started + share * self.seconds
+
+    def left_of(self, share: float) -> float:
+        """Return the seconds until a share of the budget is over."""
+        return self.instant(share) - time.monotonic()
+
     def now(self) -> float:
         """Return the seconds since the start of the run."""
         return self.earlier + time.monotonic() - self.started

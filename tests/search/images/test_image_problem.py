@@ -24,8 +24,8 @@ from windvane.models import FAMILIES
 from windvane.models.base import Family
 from windvane.runtime.columns.table import FeatureView
 from windvane.runtime.images import pixel_features
-from windvane.search import image_problem
-from windvane.search.image_problem import ImageOptions, list_training_images, prepare_image_problem
+from windvane.search.images import decoding, image_features, image_folds, image_problem
+from windvane.search.images.image_problem import ImageOptions, list_training_images, prepare_image_problem
 from windvane.search.problem import PreparedProblem
 from windvane.settings import Settings
 
@@ -87,11 +87,11 @@ def test_rows_lead_to_their_pixels_and_labels(tmp_path: Path) -> None:
 
 
 def test_every_class_is_decoded_however_short_the_time_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_problem, "DECODE_SHARE", 0.0)
+    monkeypatch.setattr(decoding, "DECODE_SHARE", 0.0)
     pixels, kinds = pictures(900)
     prepared = prepare(tmp_path / "a", pixels, ImageOptions(kinds), n_trials=None, time_budget=60)
-    assert prepared.problem.table.n_rows == 3 * image_problem.FIRST_OF_CLASS
-    assert set(np.bincount(prepared.problem.target)) == {image_problem.FIRST_OF_CLASS}
+    assert prepared.problem.table.n_rows == 3 * decoding.FIRST_OF_CLASS
+    assert set(np.bincount(prepared.problem.target)) == {decoding.FIRST_OF_CLASS}
     assert any("The time carries 24 of 900" in words for words in prepared.warnings)
     assert image_problem.NO_WEIGHTS in prepared.warnings
 
@@ -100,9 +100,9 @@ def test_a_network_that_is_late_leaves_pixels_and_families_of_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = threading.Event()
-    monkeypatch.setattr(image_problem, "_load_network", lambda name: never.wait())
-    monkeypatch.setattr(image_problem, "NETWORK_SHARE", 0.0)
-    monkeypatch.setattr(image_problem, "NETWORK_CORE_SECONDS", -1.0)
+    monkeypatch.setattr(image_features, "_load_network", lambda name: never.wait())
+    monkeypatch.setattr(image_features, "NETWORK_SHARE", 0.0)
+    monkeypatch.setattr(image_features, "NETWORK_CORE_SECONDS", -1.0)
     pixels, kinds = pictures(30)
     options = ImageOptions(kinds, weights=("efficientnet_lite0",))
     families = {"linear": FAMILIES["linear"], "from_scratch": FAMILIES["from_scratch"]}
@@ -111,24 +111,24 @@ def test_a_network_that_is_late_leaves_pixels_and_families_of_tables(
     assert images is not None and images.views == (FeatureView.of_pixels(),)
     np.testing.assert_array_equal(prepared.problem.table.matrix, pixel_features(images.pixels[images.rows], 12))
     assert list(prepared.families) == ["linear"]
-    assert prepared.warnings == (image_problem.LATE_NETWORK,)
+    assert prepared.warnings == (image_features.LATE_NETWORK,)
     never.set()
 
 
 def test_a_network_is_not_loaded_where_the_machine_is_too_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_problem.SlowdownMeter, "read", lambda meter: 100.0)
-    monkeypatch.setattr(image_problem, "_load_network", lambda name: pytest.fail("it is loaded"))
+    monkeypatch.setattr(decoding.SlowdownMeter, "read", lambda meter: 100.0)
+    monkeypatch.setattr(image_features, "_load_network", lambda name: pytest.fail("it is loaded"))
     pixels, kinds = pictures(30)
     options = ImageOptions(kinds, weights=("efficientnet_lite0",))
     prepared = prepare(tmp_path / "a", pixels, options, n_trials=None, time_budget=60)
-    assert image_problem.LATE_NETWORK in prepared.warnings
+    assert image_features.LATE_NETWORK in prepared.warnings
 
 
 def test_what_is_not_searched_for_in_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_problem, "COPIES_SHARE", 0.0)
-    monkeypatch.setattr(image_problem, "MIN_COPIES_SHARE", 0.0)
+    monkeypatch.setattr(image_folds, "COPIES_SHARE", 0.0)
+    monkeypatch.setattr(image_folds, "MIN_COPIES_SHARE", 0.0)
     prepared = prepare_listing(tmp_path / "a", tracks(), n_trials=None, time_budget=60)
-    assert image_problem.NO_OBJECTS in prepared.warnings
+    assert image_folds.NO_OBJECTS in prepared.warnings
     assert any("a search for copies among 0 of 96 images" in words for words in prepared.warnings)
 
 
