@@ -171,10 +171,10 @@ def load_split(table: str) -> Split:
     return Split(row.task, n_classes, part[0], part[1], labels[train], labels[test], digest)
 
 
-def write_task(job: Job, split: Split, folder: Path) -> None:
+def write_task(job: Job, split: Split, folder: Path, jobs: int) -> None:
     """Write what the driver reads; the labels of the test part are not among it."""
     spec = {"kind": split.kind, "metric": METRICS[split.kind], "n_classes": split.n_classes}
-    spec |= {"seed": job.seed, "budget": job.budget, "jobs": JOBS}
+    spec |= {"seed": job.seed, "budget": job.budget, "jobs": jobs}
     (folder / "task.json").write_text(json.dumps(spec))
     np.save(folder / "y_train.npy", split.y_train)
     for name, X in (("train", split.X_train), ("test", split.X_test)):
@@ -272,15 +272,16 @@ def without_paths(text: str) -> str:
     return re.sub(r"(?<![\w.])(?:/[\w.@+~-]+)+/([\w.@+~-]+)", r"\1", text)[-3000:]
 
 
-def run_job(job: Job, patience: float) -> dict[str, Any]:
-    """Run `job` on an idle machine and return its result."""
+def run_job(job: Job, jobs: int = JOBS, patience: float | None = None) -> dict[str, Any]:
+    """Run `job` on so many cores and return its result; with a patience, once the machine is idle."""
     split = load_split(job.table)
     result: dict[str, Any] = {**job._asdict(), "metric": METRICS[split.kind], "loss": None, "split": split.digest}
     result |= {"n_train": len(split.y_train), "n_test": len(split.y_test)}
     with tempfile.TemporaryDirectory(prefix="peers-") as name:
         folder = Path(name)
-        write_task(job, split, folder)
-        result["busy_before"] = round(wait_until_idle(patience), 2)
+        write_task(job, split, folder, jobs)
+        if patience is not None:
+            result["busy_before"] = round(wait_until_idle(patience), 2)
         seen = execute(job, folder)
         if (folder / "outcome.json").exists():
             result |= json.loads((folder / "outcome.json").read_text())
@@ -309,7 +310,7 @@ def run(args: argparse.Namespace) -> None:
         known = RESULTS.find(*job)
         disturbance = disturbance_of(known) if known else math.inf
         for _ in range(args.tries if disturbance > QUIET else 0):
-            result = run_job(job, args.wait)
+            result = run_job(job, patience=args.wait)
             print(*job, result["loss"], result.get("fit_s"), *result.get("error", "").splitlines()[-1:], flush=True)
             if disturbance_of(result) < disturbance:
                 disturbance = disturbance_of(result)
