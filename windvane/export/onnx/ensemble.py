@@ -29,6 +29,7 @@ from windvane.runtime.columns.dates import date_parts
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.output import SMALLEST_PROBABILITY
 from windvane.runtime.serialization import replace_file
 from windvane.version import VERSION
 
@@ -169,7 +170,7 @@ def _calibrate(graph: Graph, predictor: Predictor, blend: str) -> str:
         return graph.concat([graph.add("Sub", 1.0, second), second])
     if ensemble.temperature == 1.0:
         return blend
-    logs = graph.add("Log", graph.clip(blend, 1e-15, 1.0))
+    logs = graph.add("Log", graph.clip(blend, SMALLEST_PROBABILITY, 1.0))
     return graph.softmax(graph.add("Div", logs, ensemble.temperature))
 
 
