@@ -33,8 +33,9 @@ UNCHECKED = ("manifest.json", "README.txt", "requirements.txt")  # the manifest 
 FEW_ROWS = 500  # up to here starting threads costs more than it saves
 
 _NO_SCORES = (
-    f"{{method}} needs the scores of the validation rows ({FILE}), which this model does not have: it is of an earlier "
-    "version. Continue its run for a moment (resume, or windvane resume RUN --time 1s) and save it again, or call fit."
+    f"{{method}} needs the scores of the validation rows ({FILE}), which this model does not have: its file was "
+    "deleted or damaged, or the model was saved or exported without it. Continue its run for a moment (resume, or "
+    "windvane resume RUN --time 1s) and save it again, or call fit."
 )
 
 
