@@ -142,8 +142,11 @@ def prepare_image_problem(
     matrix, views = features.matrix, features.views
     if options.weights and views[0].weights == PIXELS:  # no worker has time for a network either
         families = {name: one for name, one in families.items() if name not in IMAGE_FAMILIES} or families
-    n = len(matrix)  # images that the time reached
-    rows, places, checks = decoded.rows[:n], decoded.places[:n], decoded.checks[:n]
+    kept = _of_learned_classes(listing, decoded.rows[: len(matrix)])  # of the images that the time reached
+    if not kept:
+        raise InputError("The time carried no training image. Allowed: a larger time_budget.")
+    matrix, places, n = (matrix if len(kept) == len(matrix) else matrix[kept]), decoded.places[kept], len(kept)
+    rows, checks = [decoded.rows[i] for i in kept], [decoded.checks[i] for i in kept]
     target, classes = encode_target([listing.labels[i] for i in rows], "classification")
     assert classes is not None
     kind: Kind = "binary" if len(classes) == 2 else "multiclass"
@@ -243,27 +246,32 @@ def _decode(
     skipped += [
         Skipped(listing.names[i], c.problem) for i, c in zip(candidates, checks, strict=True) if c and c.problem
     ]
-    sound = {place: check for place, check in enumerate(checks) if check is not None and not check.problem}
-    classes = {place: str(listing.labels[candidates[place]]) for place in sound}
-    learned = {name for place, name in classes.items() if listing.splits[candidates[place]] == "train"}
-    for place, name in classes.items():
-        if name not in learned:
-            skipped.append(
-                Skipped(listing.names[candidates[place]], f"its class {name!r} is not in the training split")
-            )
-            del sound[place]
-    if not sound:
+    sound = [(place, check) for place, check in enumerate(checks) if check is not None and not check.problem]
+    rows = [candidates[place] for place, _ in sound]
+    kept = _of_learned_classes(listing, rows)
+    skipped += [
+        Skipped(listing.names[i], f"its class {str(listing.labels[i])!r} is not in the training split")
+        for i in np.delete(rows, kept).tolist()
+    ]
+    if not kept:
         raise _unreadable(skipped)
     return _Decoded(
-        rows=[candidates[place] for place in sound],
-        places=np.array(list(sound)),
-        checks=list(sound.values()),
+        rows=[rows[i] for i in kept],
+        places=np.array([sound[i][0] for i in kept]),
+        checks=[sound[i][1] for i in kept],
         pixels=pixels,
         skipped=skipped,
         n_late=len(checks) - len(reached),
         seconds_per_image=seconds_per_image,
         network=network,
     )
+
+
+def _of_learned_classes(listing: ImageListing, rows: Sequence[int]) -> list[int]:
+    """Return the positions in `rows` of the images whose class has a training image among them."""
+    labels = [str(listing.labels[i]) for i in rows]
+    learned = {label for label, i in zip(labels, rows, strict=True) if listing.splits[i] == "train"}
+    return [position for position, label in enumerate(labels) if label in learned]
 
 
 def _unreadable(skipped: Sequence[Skipped]) -> InputError:
