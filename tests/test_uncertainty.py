@@ -16,19 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from shell import shell
 from sklearn.datasets import load_diabetes, load_wine
-from typer.testing import CliRunner
 
 from windvane import AutoClassifier, AutoRegressor, InputError, ModelFileError, load
-from windvane.cli import app
 from windvane.runtime.serialization import read_sealed, write_sealed
 
 OPTIONS: dict[str, Any] = {"n_trials": 2, "n_jobs": 1, "random_state": 0, "verbose": 0, "policy": "cv3"}
 FAMILIES = ["linear", "extra_trees"]
-
-
-def shell(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def diabetes() -> tuple[pd.DataFrame, Any]:
