@@ -71,6 +71,6 @@ class Output:
         return self.from_probabilities(softmax(scores, axis=1))
 
 
-def log_probabilities(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+def log_probabilities(probabilities: NDArray[Any]) -> NDArray[Any]:
     """Return finite logarithms: what is below `SMALLEST_PROBABILITY` counts as that."""
     return np.asarray(np.log(np.clip(probabilities, SMALLEST_PROBABILITY, 1.0)))

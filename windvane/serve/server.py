@@ -8,8 +8,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from urllib.parse import quote
@@ -69,8 +69,9 @@ def serve(
 class _Server(uvicorn.Server):
     """A server that leaves signals to `_ServerStop`."""
 
-    def capture_signals(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
 
 
 class _ServerStop(StopRequest):
