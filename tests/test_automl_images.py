@@ -18,12 +18,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from picture_folders import KINDS, pictures, tiny_weights, write_pictures
+from shell import shell
 from starlette.testclient import TestClient
 from toys import check_html
-from typer.testing import CliRunner
 
 from windvane import AutoImageClassifier, InputError, load
-from windvane.cli import app
 from windvane.data.images.checks import decode_squares
 from windvane.errors import RunMismatchError
 from windvane.serve.app import create_app
@@ -303,22 +302,21 @@ def test_what_is_for_tables_says_so(fitted: AutoImageClassifier, folder: Path, t
 
 def test_the_shell(folder: Path, weights: str, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "predictions.csv"
-    shell = CliRunner()
-    words = ["fit", str(folder / "test"), "--out", str(run), "--time", "60s", "--weights", weights, "--jobs", "1"]
+    words = ["fit", folder / "test", "--out", run, "--time", "60s", "--weights", weights, "--jobs", "1"]
     words += ["--families", "linear", "--n-trials", "1"]
-    done = shell.invoke(app, [*words, "--groups", r"(\d+)\.png", "--quiet", "--report"])
+    done = shell(*words, "--groups", r"(\d+)\.png", "--quiet", "--report")
     assert done.exit_code == 0, done.output
     assert "linear" in done.stdout and f"report: {run / 'report.html'}" in done.stdout
     assert "Labels and copies" in (run / "report.html").read_text(encoding="utf-8")
-    done = shell.invoke(app, ["predict", str(run), str(folder / "test"), "--out", str(out)])
+    done = shell("predict", run, folder / "test", "--out", out)
     assert done.exit_code == 0, done.output
     table = pd.read_csv(out)
     assert list(table) == ["name", "prediction", "probability"]
     assert len(table) == 16
-    done = shell.invoke(app, ["explain", str(run), str(folder / "test")])
+    done = shell("explain", run, folder / "test")
     assert (done.exit_code, "explain is for tables" in done.output) == (2, True)
     for option in (["--task", "regression"], ["--ignore", "a"], ["--id", "a"], ["--keep-ids"]):
-        done = shell.invoke(app, ["fit", str(folder), "--out", str(tmp_path / "x"), *option])
+        done = shell("fit", folder, "--out", tmp_path / "x", *option)
         assert done.exit_code == 2
         assert f"{option[0]} is for tables" in done.output
 
@@ -329,9 +327,7 @@ def test_sets_of_classes(fitted: AutoImageClassifier, folder: Path, tmp_path: Pa
     most_probable = fitted.predict_proba(folder / "test").argmax(axis=1)
     assert sets[np.arange(16), most_probable].all()
     assert not hasattr(fitted, "predict_interval")
-    done = CliRunner().invoke(
-        app, ["predict", str(fitted.run_dir), str(folder / "test"), "--out", str(tmp_path / "a.csv"), "--set", "0.8"]
-    )
+    done = shell("predict", fitted.run_dir, folder / "test", "--out", tmp_path / "a.csv", "--set", "0.8")
     assert done.exit_code == 0, done.output
     found = pd.read_csv(tmp_path / "a.csv")
     assert list(found.columns) == ["name", "prediction", "probability", "set"]

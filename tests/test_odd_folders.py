@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from shell import shell
 
 from windvane import AutoRegressor, InputError, RunError, WindvaneError, load
-from windvane.cli import app
 from windvane.errors import VersionError
 from windvane.persistence import FORMAT
 from windvane.runtime.serialization import read_sealed, write_sealed
@@ -129,8 +128,7 @@ def test_run_dir(name: str, tmp_path: Path) -> None:
 )
 def test_a_shell_shows_one_line(folder: Path, words: list[str]) -> None:
     names = {"run": folder / "run", "table": folder / "table.csv", "long": "x" * 300}
-    given = [word.format(**names) for word in words]
-    done = CliRunner().invoke(app, given)
+    done = shell(*[word.format(**names) for word in words])
     assert (done.exit_code, done.stdout) == (2, ""), done.output
     assert done.stderr.startswith("windvane: ") and done.stderr.count("\n") == 1
 

@@ -7,10 +7,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from shell import shell
 
 from windvane import AutoRegressor, InputError, Lags, TimeSplit, load
-from windvane.cli import app
 from windvane.search.problem import Problem
 
 DAYS = pd.date_range("2024-01-01", periods=80)
@@ -131,13 +130,12 @@ def test_what_cannot_be(model):
 def test_shell(tmp_path):
     SHOPS.to_csv(tmp_path / "shops.csv", index=False)
     LATER.to_csv(tmp_path / "later.csv", index=False)
-    fit = [*("fit", str(tmp_path / "shops.csv"), "--target", "sales", "--out", str(tmp_path / "run"), "--quiet")]
+    fit = ["fit", tmp_path / "shops.csv", "--target", "sales", "--out", tmp_path / "run", "--quiet"]
     fit += ["--families", "linear", "--n-trials", "1", "--jobs", "1", "--time", "300", "--policy", "cv3"]
     in_time = ["--time-column", "day", "--gap", "7d", "--lags", "7,14", "--lag-by", "shop"]
-    run = CliRunner()
-    done = run.invoke(app, [*fit, *in_time])
+    done = shell(*fit, *in_time)
     assert done.exit_code == 0, done.output
-    done = run.invoke(app, ["predict", str(tmp_path / "run"), str(tmp_path / "later.csv"), "--out", "-"])
+    done = shell("predict", tmp_path / "run", tmp_path / "later.csv", "--out", "-")
     found = [float(line) for line in done.stdout.split()[1:]]
     assert np.abs(found - truth(LATER)).mean() < 1
     schema = json.loads((tmp_path / "run" / "manifest.json").read_text())["schema"]
@@ -150,6 +148,6 @@ def test_shell(tmp_path):
         (["--time-column", "date"], "--time-column='date'"),
         (["--time-column", "day", "--gap", "soon"], "gap='soon' is not a length of time"),
     ):
-        done = run.invoke(app, [*fit, *options])
+        done = shell(*fit, *options)
         assert done.exit_code == 2
         assert message in done.stderr

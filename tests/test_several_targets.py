@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from shell import shell
 from sklearn.metrics import f1_score
-from typer.testing import CliRunner
 
 from windvane import AutoClassifier, AutoRegressor, InputError, load
-from windvane.cli import app
 
 QUICK: dict[str, Any] = {"time_budget": 3600, "n_trials": 2, "random_state": 0, "verbose": 0, "n_jobs": 1}
 FAMILIES = ["linear", "lightgbm"]
@@ -222,9 +221,6 @@ def test_the_shell_takes_several_targets(tmp_path: Path) -> None:
     pd.concat([X, NUMBERS, (X[["a", "b"]] > 0).set_axis(["hot", "wet"], axis=1)], axis=1).to_csv(
         tmp_path / "all.csv", index=False
     )
-
-    def shell(*words: object) -> Any:
-        return CliRunner().invoke(app, [str(word) for word in words])
 
     labels = ["--target", "hot", "--target", "wet"]
     options = ["--time", 3600, "--n-trials", 1, "--jobs", 1, "--seed", 0, "--families", "linear", "--quiet"]

@@ -16,19 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from shell import shell
 from sklearn.datasets import load_diabetes, load_wine
-from typer.testing import CliRunner
 
 from windvane import AutoClassifier, AutoRegressor, InputError, ModelFileError, load
-from windvane.cli import app
 from windvane.runtime.serialization import read_sealed, write_sealed
 
 OPTIONS: dict[str, Any] = {"n_trials": 2, "n_jobs": 1, "random_state": 0, "verbose": 0, "policy": "cv3"}
 FAMILIES = ["linear", "extra_trees"]
-
-
-def shell(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def diabetes() -> tuple[pd.DataFrame, Any]:
@@ -216,7 +211,7 @@ def test_the_other_method_is_named(regressor: AutoRegressor, classifier: AutoCla
         classifier.predict_set(wine()[0], 0.98, by_class=True)
 
 
-def test_a_model_of_an_earlier_version_says_what_to_do(classifier: AutoClassifier, tmp_path: Path) -> None:
+def test_a_model_without_scores_says_what_to_do(classifier: AutoClassifier, tmp_path: Path) -> None:
     classifier.save(tmp_path / "saved")
     (tmp_path / "saved" / "uncertainty.json").unlink()
     manifest = read_sealed(tmp_path / "saved" / "manifest.json")
@@ -224,11 +219,11 @@ def test_a_model_of_an_earlier_version_says_what_to_do(classifier: AutoClassifie
     write_sealed(tmp_path / "saved" / "manifest.json", manifest)
     model: Any = load(tmp_path / "saved")
     model.predict(wine()[0])
-    with pytest.raises(ModelFileError, match=r"predict_set needs .* earlier version\. Continue its run for a moment"):
+    with pytest.raises(ModelFileError, match=r"predict_set needs .* without it\. Continue its run for a moment"):
         model.predict_set(wine()[0])
 
 
-def test_a_run_of_an_earlier_version_gets_them_by_a_moment_more(regressor: AutoRegressor, tmp_path: Path) -> None:
+def test_a_run_without_scores_gets_them_by_a_moment_more(regressor: AutoRegressor, tmp_path: Path) -> None:
     X, _ = diabetes()
     shutil.copytree(run_of(regressor), tmp_path / "run")
     (tmp_path / "run" / "uncertainty.json").unlink()

@@ -28,12 +28,13 @@ NEVER = StopRequest()
 
 
 @contextmanager
-def stop_on_signal(processes: int = 1) -> Iterator[StopRequest]:
+def stop_on_signal(processes: int = 1, stop: StopRequest | None = None) -> Iterator[StopRequest]:
     """Turn Ctrl-C and SIGTERM into a stop request, if Python allows it: in the main thread.
 
-    Several processes are interrupted as usual, since they would not stop at the same step.
+    Several processes are interrupted as usual, since they would not stop at the same step. `stop` handles the signals
+    if it is given.
     """
-    stop = StopRequest()
+    stop = stop or StopRequest()
     if processes > 1 or threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -57,7 +57,8 @@ def run_on(core: int, jobs: Sequence[Job]) -> None:
 def run() -> None:
     """Run both systems side by side."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    os.environ["RAY_worker_niceness"] = "0"  # AutoGluon's workers would yield to other programs, windvane's would not
+    # Otherwise AutoGluon's workers would yield to other programs, and windvane's would not.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, ray's own spelling
     cores = sorted(os.sched_getaffinity(0))
     with ThreadPoolExecutor(len(RUNS)) as threads:
         for _ in threads.map(run_on, cores, map(jobs_of, RUNS)):

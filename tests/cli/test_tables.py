@@ -15,21 +15,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 import pytest
+from shell import shell
 from sklearn.datasets import load_breast_cancer
-from typer.testing import CliRunner
 
 import windvane
-from windvane.cli import app
 from windvane.data.files import read_frame
 from windvane.evaluation.metrics import CLASSIFICATION, REGRESSION
 from windvane.runtime.ensemble import Ensemble, Member
 from windvane.search.run.history import leaderboard
 from windvane.search.trial import Trial
 from windvane.version import VERSION
-
-
-def shell(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 class Recorder:

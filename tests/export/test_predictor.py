@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from leaving import export, make_frame, make_predictor, make_target, ours, program, same
-from typer.testing import CliRunner
+from shell import shell
 
 from windvane import AutoRegressor
-from windvane.cli import app
 from windvane.persistence import Predictor
 
 
@@ -70,7 +69,7 @@ def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def shell(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def run_program(*words: object) -> subprocess.CompletedProcess[str]:
     """Run a program, which must not end in a traceback."""
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, encoding="utf-8")
     assert "Traceback" not in done.stderr, done.stderr
@@ -89,8 +88,8 @@ LINES = {
 def test_the_program_reads_a_file_as_windvane_does(case: str, prices: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["row;price;share;weight", *LINES[case], ""]), encoding="utf-8")
-    theirs = CliRunner().invoke(app, ["predict", str(prices / "run"), str(table), "--out", "-"])
-    mine = shell(prices / "out" / "predictor.py", table)
+    theirs = shell("predict", prices / "run", table, "--out", "-")
+    mine = run_program(prices / "out" / "predictor.py", table)
     assert mine.stdout == theirs.stdout and mine.returncode == theirs.exit_code == (2 if case.startswith("no ") else 0)
     assert mine.stderr == theirs.stderr.replace("windvane:", "predictor.py:")
     assert len(mine.stderr.splitlines()) == (0 if case == "numbers" else 1)
@@ -118,7 +117,7 @@ def test_an_error_is_one_line(words: list[str], told: str, prices: Path, tmp_pat
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     (tmp_path / "good.csv").write_text("row;price;share;weight\na;1,50 €;4 %;3,1\n", encoding="utf-8")
     places = [word if word.startswith("--") else str(tmp_path / word) for word in words]
-    done = shell(prices / "out" / "predictor.py", *places)
+    done = run_program(prices / "out" / "predictor.py", *places)
     assert (done.returncode, done.stdout) == (2, "") and len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("predictor.py: ") and told in done.stderr
 
@@ -127,7 +126,7 @@ def test_a_damaged_export_is_one_line_and_a_traceback_on_demand(prices: Path, tm
     shutil.copytree(prices / "out", tmp_path / "out")
     next((tmp_path / "out").rglob("encoder.json")).write_text("{}")
     (tmp_path / "table.csv").write_text("row;price;share;weight\na;1,50 €;4 %;3,1\n", encoding="utf-8")
-    done = shell(tmp_path / "out" / "predictor.py", tmp_path / "table.csv")
+    done = run_program(tmp_path / "out" / "predictor.py", tmp_path / "table.csv")
     assert done.returncode == 2 and "damaged" in done.stderr and len(done.stderr.splitlines()) == 1
     command = [sys.executable, str(tmp_path / "out" / "predictor.py"), str(tmp_path / "table.csv"), "--traceback"]
     assert "Traceback" in subprocess.run(command, capture_output=True, text=True).stderr

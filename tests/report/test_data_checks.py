@@ -18,7 +18,6 @@ from windvane.data.files import to_frame
 from windvane.data.splits import Fold
 from windvane.data.task import Task
 from windvane.evaluation.columns.identifiers import find_identifiers
-from windvane.evaluation.columns.importance import matrix_columns
 from windvane.evaluation.metrics import get_metric
 from windvane.report import data_checks
 from windvane.report.data_checks import (
@@ -56,7 +55,7 @@ def said(frame: Any, target: Any) -> list[str]:
 
 
 def alone(problem: Problem, schema: Schema) -> dict[str, float]:
-    return single_column_scores(problem.table, problem.target, problem.task.n_classes, matrix_columns(schema), 0)
+    return single_column_scores(problem.table, problem.target, problem.task.n_classes, schema.matrix_places, 0)
 
 
 def sound() -> tuple[pd.DataFrame, Any]:

@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import ks_2samp
 
 from windvane.data.column_types import infer_schema
-from windvane.evaluation.columns.importance import matrix_columns
 from windvane.report.dataset_shift import measure_dataset_shift
 
 
@@ -25,7 +24,7 @@ def sides(shift: float, n: int = 500) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_the_shifted_column_is_named(shift: float) -> None:
     train, test = sides(shift)
     schema = infer_schema(train)
-    found = measure_dataset_shift(schema.transform(train), schema.transform(test), matrix_columns(schema), seed=0)
+    found = measure_dataset_shift(schema.transform(train), schema.transform(test), schema.matrix_places, seed=0)
     assert found is not None
     assert found.is_visible == (shift > 0)
     if shift:
@@ -39,7 +38,7 @@ def test_the_shifted_column_is_named(shift: float) -> None:
 def test_columns_that_are_not_named_do_not_count() -> None:
     train, test = sides(3.0)
     schema = infer_schema(train)
-    columns = {name: places for name, places in matrix_columns(schema).items() if name != "b"}
+    columns = {name: places for name, places in schema.matrix_places.items() if name != "b"}
     found = measure_dataset_shift(schema.transform(train), schema.transform(test), columns, seed=0)
     assert found is not None and not found.is_visible
 
@@ -48,7 +47,7 @@ def test_noise_is_that_of_the_statistic() -> None:
     rng = np.random.default_rng(0)
     train, test = sides(0.0, n=50)
     schema = infer_schema(train)
-    found = measure_dataset_shift(schema.transform(train), schema.transform(test), matrix_columns(schema), seed=0)
+    found = measure_dataset_shift(schema.transform(train), schema.transform(test), schema.matrix_places, seed=0)
     assert found is not None
     # The AUC of random scores of two sides of 50.
     left, right = rng.normal(size=(4000, 50, 1)), rng.normal(size=(4000, 1, 50))
@@ -59,5 +58,5 @@ def test_nothing_to_compare() -> None:
     train, test = sides(0.0, n=60)
     schema = infer_schema(train)
     tables = schema.transform(train), schema.transform(test)
-    assert measure_dataset_shift(tables[0], tables[1].take(np.arange(3)), matrix_columns(schema), seed=0) is None
+    assert measure_dataset_shift(tables[0], tables[1].take(np.arange(3)), schema.matrix_places, seed=0) is None
     assert measure_dataset_shift(*tables, {}, seed=0) is None

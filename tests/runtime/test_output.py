@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from windvane.runtime.output import Output
+from windvane.runtime.output import SMALLEST_PROBABILITY, Output, log_probabilities
 
 SCORES = np.array([[0.3, -1.0, 2.0], [0.0, 0.0, 800.0]])
 
@@ -30,3 +30,9 @@ def test_json_and_back() -> None:
     for wrong in (Output(3), Output(0, (0,))):
         with pytest.raises(ValueError, match="classes"):
             wrong.check_has_classes()
+
+
+def test_logarithms_of_probabilities_are_finite() -> None:
+    found = log_probabilities(np.array([0.0, 0.5, 1.0], dtype=np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.log([SMALLEST_PROBABILITY, 0.5, 1.0]), rtol=1e-6)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shell import shell
 from sklearn.datasets import load_breast_cancer
 from sklearn.tree import DecisionTreeClassifier
-from typer.testing import CliRunner
 
 from windvane import AutoClassifier, RunError, load
-from windvane.cli import app
 from windvane.runtime.models.trees import FittedForest, TreeArrays
 from windvane.runtime.serialization import file_digests, read_json, read_sealed, seal
 from windvane.search.run.compact import size_of
@@ -83,9 +82,9 @@ def test_new_trials_join_those_that_are_left(run):
 
 
 def test_shell(run):
-    done = CliRunner().invoke(app, ["compact", str(run)])
+    done = shell("compact", run)
     assert (done.exit_code, "MB before" in done.stdout) == (0, True)
-    done = CliRunner().invoke(app, ["compact", str(run.parent)])
+    done = shell("compact", run.parent)
     assert (done.exit_code, "holds no run" in done.stderr) == (2, True)
 
 

@@ -26,7 +26,7 @@ from windvane.search.problem import Problem
 from windvane.search.run.checkpoint import is_whole, latest_checkpoint
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.train_trial import train_trial
-from windvane.search.trial import Trial
+from windvane.search.trial import Trial, derive_seed
 
 TRIAL = Trial(0, "toy", {"rate": 0.3}, "portfolio", seed=11)
 
@@ -137,6 +137,32 @@ def test_a_linear_trial_that_the_clock_cut_is_continued(tmp_path: Path, monkeypa
     continued = train(tmp_path / "cut", np.inf)
     assert whole.best_iterations > (1,) and whole.loss != cut.loss
     assert (continued.status, continued.loss, continued.best_iterations) == ("done", whole.loss, whole.best_iterations)
+
+
+def test_a_slow_first_fold_leaves_time_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Portions of the optimizer take a second where `slow` says so, and each model needs four or more."""
+    monkeypatch.setattr(linear, "_PORTIONS", (1, 2, 3, 4, 5, 512))
+    clock, slow, fit = [0.0], {0, 1, 2}, linear.LinearModel._fit
+
+    def fit_slowly(model: linear.LinearModel, target: Any) -> None:
+        fit(model, target)
+        clock[0] += seeds.index(model.context.seed) in slow
+
+    def train(name: str, deadline: float) -> Trial:
+        clock[0] = 0.0
+        return train_trial(submitted, problem, FAMILIES["linear"], tmp_path / name, lambda _: None, deadline=deadline)
+
+    problem, submitted = make_problem("multiclass"), Trial(0, "linear", {"C": 100.0}, "portfolio", seed=11)
+    seeds = [derive_seed(submitted.seed, fold) for fold in range(3)]
+    whole = train("whole", np.inf)
+    assert min(whole.best_iterations) >= 4
+    monkeypatch.setattr(linear.LinearModel, "_fit", fit_slowly)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    cut = train("cut", 3.5)
+    assert (cut.status, cut.best_iterations, cut.usable) == ("stopped", (2, 1, 1), True)
+    slow -= {1, 2}  # then the first fold gets what the others left
+    complete = train("complete", 7.0)
+    assert (complete.status, complete.loss) == ("done", whole.loss)
 
 
 def test_some_of_the_rows_and_of_the_iterations(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,8 @@ from typing import Any
 import pytest
 from browser import CHROMIUM, Browser
 from served import ROW
-from typer.testing import CliRunner
+from shell import shell
 
-from windvane.cli import app
 from windvane.errors import InputError
 from windvane.serve import server
 
@@ -110,7 +110,7 @@ def test_printed_address(host: str, port: int, token: str | None, url: str) -> N
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name: None if name == "uvicorn" else found(name))
-    done = CliRunner().invoke(app, ["serve", str(tmp_path)])
+    done = shell("serve", tmp_path)
     assert (done.exit_code, done.stderr) == (
         2,
         "windvane: windvane serve needs starlette and uvicorn: pip install windvane[serve]\n",
@@ -130,15 +130,38 @@ def test_other_machines_need_a_token(folder: Path) -> None:
         assert (process.wait(60), process.stderr and process.stderr.read()) == (0, "")
 
 
-def test_networks_that_compute_at_the_end_are_waited_for(folder: Path) -> None:
+@contextmanager
+def computing(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a server whose model computes for a request."""
     with starting("-c", BUSY, folder) as (process, url):
         connection = HTTPConnection(url.removeprefix("http://").rstrip("/"))
         connection.request("POST", "/predict?run=classes", b"{}", {"Content-Type": "application/json"})
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
         assert process.stdout.readline() == "busy\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, process.stderr.read()
+        yield process
         connection.close()
+
+
+def test_networks_that_compute_at_the_end_are_waited_for(folder: Path) -> None:
+    with computing(folder) as process:
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(60), process.stderr and process.stderr.read()) == (0, "")
+
+
+@pytest.mark.parametrize("seconds", [0.3, server.GRACE_SECONDS + 1.0])  # while requests, and while threads end
+def test_a_second_ctrl_c_ends_the_process_at_once(seconds: float, folder: Path) -> None:
+    with computing(folder) as process:
+        process.send_signal(signal.SIGINT)
+        time.sleep(seconds)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(2), process.stderr and process.stderr.read()) == (130, "")
+
+
+def test_sigterm_has_its_exit_status(folder: Path) -> None:
+    with serving(folder, "--port", 0) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert (process.wait(60), process.stderr and process.stderr.read()) == (143, "")
 
 
 @pytest.mark.slow

@@ -17,8 +17,9 @@ from windvane.evaluation.decisions.calibration import Calibration, fit_calibrati
 from windvane.evaluation.decisions.thresholds import (
     DecisionTuning,
     check_costs,
-    chosen_by_hand,
     label_thresholds_by_hand,
+    label_thresholds_of,
+    threshold_by_hand,
     threshold_of,
     transfer_decision,
     tune_decision,
@@ -70,7 +71,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         InputError
             If the coverage needs more validation rows than there are.
         ModelFileError
-            If the model is of an earlier version, which kept no probabilities.
+            If the model has no scores of the validation rows: the run lost its file, or it was saved without them.
 
         References
         ----------
@@ -100,8 +101,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         """
         predictor = self._predictor
         if predictor.targets is not None:
-            titles = predictor.targets.titles
-            return dict(zip(titles, predictor.ensemble.label_thresholds or [0.5] * len(titles), strict=True))
+            return label_thresholds_of(predictor.ensemble, predictor.targets.titles)
         positive = predictor.metric.positive
         return None if positive is None else threshold_of(predictor.ensemble, positive)
 
@@ -134,7 +134,7 @@ class AutoMLClassifier(ClassifierMixin, AutoML):
         elif predictor.targets is not None:
             self._set_decision(*label_thresholds_by_hand(ensemble, value, predictor.targets.titles))
         elif positive is not None:
-            self._set_decision(*chosen_by_hand(ensemble, value, positive, self._out_of_fold(predictor)))
+            self._set_decision(*threshold_by_hand(ensemble, value, positive, self._out_of_fold(predictor)))
         else:
             raise InputError(
                 f"set_threshold({value!r}) is for two classes, but there are {predictor.task.n_classes}. Allowed: "

@@ -183,7 +183,7 @@ class AutoRegressor(RegressorMixin, AutoML):
         InputError
             If the coverage needs more validation rows than there are.
         ModelFileError
-            If the model is of an earlier version, which kept no errors.
+            If the model has no scores of the validation rows: the run lost its file, or it was saved without them.
 
         References
         ----------

@@ -44,21 +44,35 @@ from windvane.errors import check_integer
 N_RECENT = 10  # records whose spread estimates the error of a single draw
 
 
-def equal_values(one: Any, other: Any) -> bool:
-    """Whether two values, or the fields of two records, are equal; what is nan in both is, which `==` denies."""
+@dataclass(frozen=True, eq=False)
+class StepRecord:
+    """A record of a step of a training; missing values are nan, and equal where both records miss them."""
+
+    step: int  # steps of the optimizer so far
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return _equal_values(asdict(self), asdict(other))
+
+    def __hash__(self) -> int:
+        return hash(self.step)
+
+
+def _equal_values(one: Any, other: Any) -> bool:
+    """Whether two values, or two dictionaries of values, are equal; what is nan in both is, which `==` denies."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(equal_values(value, other[name]) for name, value in one.items())
+        return one.keys() == other.keys() and all(_equal_values(value, other[name]) for name, value in one.items())
     return bool(one == other) or (one != one and other != other)
 
 
 @dataclass(frozen=True, eq=False)
-class FisherRecord:
+class FisherRecord(StepRecord):
     """One measurement of Tr(F).
 
     The trace depends on the parametrization: compare it within a run, or between runs of one network.
     """
 
-    step: int  # steps of the optimizer so far
     trace: float  # mean over examples of the expected squared gradient norm, in nats^2 per unit of the parameters^2
     standard_error: float  # of the trace; nan where error_source is "nothing"
     # "draws": spread over the draws of this record. "records": differences of successive records among the last ten,
@@ -70,15 +84,6 @@ class FisherRecord:
     labels: Literal["sampled"] = "sampled"  # how labels were drawn
     output: Output = "softmax"  # what the outputs mean
     entropy: float = math.nan  # mean entropy of the predictions in nats: the progress of the run; nan for "gaussian"
-
-    def __eq__(self, other: object) -> bool:
-        """Values that are missing in both are equal."""
-        if not isinstance(other, FisherRecord):
-            return NotImplemented
-        return equal_values(asdict(self), asdict(other))
-
-    def __hash__(self) -> int:
-        return hash((self.step, self.n_examples, self.draws))
 
     def scalars(self, prefix: str = "fisher/") -> dict[str, float]:
         """Return trace, standard error and layers under flat names, for a logger."""

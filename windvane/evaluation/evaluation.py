@@ -28,6 +28,7 @@ from windvane.evaluation.evaluation_tables import EvaluationTables
 from windvane.evaluation.metrics import ORDINAL, Metric, get_metric
 from windvane.evaluation.predictions import Predictions, lacks_a_class
 from windvane.runtime.columns.table import Floats, Integers
+from windvane.runtime.output import log_probabilities
 from windvane.runtime.rows_to_predict import rename_taken
 from windvane.runtime.targets import Targets
 
@@ -262,7 +263,7 @@ def worst_rows(
         found = {"target": _as_texts(target, targets), "prediction": _as_texts(predictions.decided, targets)}
     elif prediction.ndim == 2:
         probability = prediction[np.arange(len(target)), target]  # (n,)
-        loss = -np.log(np.clip(probability, 1e-15, 1.0))
+        loss = -log_probabilities(probability)
         found = {"target": labels[target], "prediction": labels[predictions.labels], "probability": probability}
     else:
         loss = np.abs(prediction - target)
@@ -281,7 +282,7 @@ def _loss_of_rows(predictions: Predictions, targets: Targets) -> Floats:  # (n,)
     """Mean log loss of the labels, or absolute error of the numbers in standard deviations."""
     target, prediction = predictions.target, predictions.prediction
     if targets.are_labels:
-        return np.asarray(-np.log(np.clip(np.where(target == 1, prediction, 1 - prediction), 1e-15, 1.0)).mean(axis=1))
+        return np.asarray(-log_probabilities(np.where(target == 1, prediction, 1 - prediction)).mean(axis=1))
     spread = target.std(axis=0)
     return np.asarray((np.abs(prediction - target) / np.where(spread > 0, spread, 1.0)).mean(axis=1))
 

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windvane.runtime.columns.table import Floats
+from windvane.runtime.output import log_probabilities
 
 Codes = NDArray[np.integer[Any]]
 
-SMALLEST = 1e-15  # probability
+SMALLEST = 1e-15  # divisor
 
 
 def roc_auc(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None) -> float:
@@ -32,7 +33,7 @@ def log_loss(y_true: Codes, y_pred: Floats, sample_weight: Floats | None = None)
     """Mean negative log of the probability of the true class; rows are normalized, probabilities at least 1e-15."""
     total = np.maximum(y_pred.sum(axis=1), SMALLEST)
     likelihood = y_pred[np.arange(len(y_true)), y_true] / total  # (n,)
-    return _mean(-np.log(np.clip(likelihood, SMALLEST, 1.0)), sample_weight)
+    return _mean(-log_probabilities(likelihood), sample_weight)
 
 
 def accuracy(y_true: Codes, y_pred: Codes, sample_weight: Floats | None = None) -> float:

@@ -36,6 +36,7 @@ from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.output import SMALLEST_PROBABILITY
 
 # Missing values as texts.
 _MISSING_NAMES = frozenset(("nan", "None", "<NA>", "NaT"))
@@ -187,7 +188,7 @@ def _power(exponent: float, classes: NDArray[Any]) -> Steps:
     """Raise values of classes to a power and divide them by their sum: a linear classifier of their logarithms."""
     k = len(classes)
     return [
-        ("clip", clip(1e-15, 1.0)),
+        ("clip", clip(SMALLEST_PROBABILITY, 1.0)),
         ("log", FunctionTransformer(np.log)),
         ("power", linear_classifier(exponent * np.eye(k), np.zeros(k), classes)),
     ]

@@ -7,7 +7,8 @@ predicts. Nothing here knows of folds, budgets, files of a run, or the search.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -166,3 +167,16 @@ class Family(Protocol):
 
     def load(self, folder: Path, context: TrainingContext) -> Fitted:
         """Open a checkpoint for prediction only; raises `windvane.errors.ModelFileError` where it is not sound."""
+
+
+def train_side_by_side(models: Sequence[Model], iterations: int, deadline: float) -> None:
+    """Train each model up to this total of iterations; those without one share the time, so that none is left out."""
+    left = [model for model in models if not model.finished and model.iterations < iterations]
+    n_new = sum(model.iterations == 0 for model in left)
+    for model in left:
+        if model.iterations:
+            model.train_until(iterations, deadline)
+        else:
+            now = time.monotonic()
+            model.train_until(iterations, now + (deadline - now) / n_new)
+            n_new -= 1

@@ -12,8 +12,7 @@ from windvane.data.task import Task
 from windvane.models.base import DataSplit
 from windvane.models.targets.target_scaler import TargetScaler
 from windvane.runtime.columns.table import Floats
-
-_SMALLEST = 1e-15  # probability
+from windvane.runtime.output import log_probabilities
 
 
 class EarlyStopping:
@@ -47,7 +46,7 @@ def is_out_of_patience(iterations: int, best: int, patience: int) -> bool:
 def validation_loss(found: Floats, validation: DataSplit, task: Task, target_scaler: TargetScaler) -> float:
     """Return what early stopping watches: the log loss, or in the units of training the squared or pinball loss."""
     if task.is_classification:
-        losses = -np.log(np.maximum(found[np.arange(len(found)), validation.target], _SMALLEST))
+        losses = -log_probabilities(found[np.arange(len(found)), validation.target])
     elif task.quantile is not None:
         short = (validation.target - found) / (target_scaler.scale or 1.0)
         losses = np.maximum(task.quantile * short, (task.quantile - 1) * short)

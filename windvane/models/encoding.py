@@ -236,36 +236,45 @@ def _number_steps(fitted: Any) -> list[tuple[Step, dict[str, Any]]]:
 
 
 def _columns(settings: EncoderSettings, table: Table, target: NDArray[Any], task: Task) -> ColumnTransformer | None:
+    """Make the transformer of the matrix, not fitted yet; None where all columns stay as they are."""
     p = table.n_numbers
-    numbers = list(range(p))
-    most = settings.onehot_max or -1  # 0 is never, also for categories without levels
-    codes = [p + j for j, k in enumerate(table.cardinalities) if k <= settings.native_max]
-    small = [p + j for j, k in enumerate(table.cardinalities) if settings.native_max < k <= most]
-    large = [p + j for j, k in enumerate(table.cardinalities) if k > max(settings.native_max, most)]
+    codes, small, large = _groups_by_size(settings, table)
     as_it_is = settings.impute == settings.scale == "none" and not small and (settings.large == "codes" or not large)
     if as_it_is or table.matrix.shape[1] == 0:
         return None
-    levels = sum(table.cardinalities[column - p] + 1 for column in small)
-    others = p + len(codes) + len(large)
-    wide = levels > _WIDE and others + len(small) < _MOSTLY_ZERO * (others + levels)
     steps: list[tuple[str, Any, list[int]]] = []
-    if numbers:
-        steps.append(("numbers", _number_transformer(settings, table.n_rows), numbers))
+    if p:
+        steps.append(("numbers", _number_transformer(settings, table.n_rows), list(range(p))))
         missing = np.isnan(table.matrix[:, :p]).mean(axis=0)
         marked = np.flatnonzero((missing > 0) & (missing < 1)).tolist()  # what is always missing says nothing
         if settings.impute != "none" and marked:
             steps.append(("missing", MissingIndicator(features="missing-only", error_on_new=False), marked))
     if codes:
         steps.append(("codes", "passthrough", codes))
+    n_onehot = sum(table.cardinalities[column - p] + 1 for column in small)  # columns of the one-hot encoding
+    n_others = p + len(codes) + len(large)
+    is_sparse = n_onehot > _WIDE and n_others + len(small) < _MOSTLY_ZERO * (n_others + n_onehot)
     if small:
         # At least one row: merging is thereby on, so that the merged levels can be asked for.
         onehot = OneHotEncoder(
-            handle_unknown="infrequent_if_exist", min_frequency=settings.min_frequency or 1, sparse_output=wide
+            handle_unknown="infrequent_if_exist", min_frequency=settings.min_frequency or 1, sparse_output=is_sparse
         )
         steps.append(("small", onehot, small))
     if large:
         steps.append(("large", _large_steps(settings, target, task), large))
-    return ColumnTransformer(steps, sparse_threshold=1.0 if wide else 0.0)
+    return ColumnTransformer(steps, sparse_threshold=1.0 if is_sparse else 0.0)
+
+
+def _groups_by_size(settings: EncoderSettings, table: Table) -> tuple[list[int], list[int], list[int]]:
+    """Return the columns of categories that stay codes, that are one-hot encoded, and that are larger than those."""
+    native_max = settings.native_max
+    onehot_max = settings.onehot_max or -1  # 0 is never, also for categories without levels
+    columns = list(enumerate(table.cardinalities, start=table.n_numbers))
+    return (
+        [column for column, k in columns if k <= native_max],
+        [column for column, k in columns if native_max < k <= onehot_max],
+        [column for column, k in columns if k > max(native_max, onehot_max)],
+    )
 
 
 def _number_transformer(settings: EncoderSettings, n_rows: int) -> Any:

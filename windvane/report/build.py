@@ -8,7 +8,7 @@ from typing import Any
 
 from windvane.errors import some_of
 from windvane.evaluation.columns.identifiers import find_identifiers
-from windvane.evaluation.columns.importance import encoded_columns, matrix_columns, permutation_importance
+from windvane.evaluation.columns.importance import encoded_columns, permutation_importance
 from windvane.evaluation.evaluation import evaluate
 from windvane.evaluation.predictions import Predictions
 from windvane.pages.html_builder import Page, Section, check_path, code, note, paragraph, table, write_page
@@ -59,7 +59,7 @@ def _describe(data: ReportData) -> Description:
     schema, labels, problem = data.schema, data.labels, data.problem
     if problem is None:
         return Description(data.task.n_rows, schema, labels)
-    columns, table, ids = matrix_columns(schema), problem.table, find_identifiers(schema, problem.table)
+    columns, table, ids = schema.matrix_places, problem.table, find_identifiers(schema, problem.table)
     target = problem.target if problem.task.n_targets == 1 else None
     scores = {} if target is None else single_column_scores(table, target, problem.task.n_classes, columns, SEED)
     issues = find_data_issues(table, schema, target, scores, labels, ids=ids)

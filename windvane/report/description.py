@@ -20,7 +20,6 @@ from windvane.data.target import TaskType, encode_target, infer_task
 from windvane.data.targets import are_several
 from windvane.errors import InputError
 from windvane.evaluation.columns.identifiers import find_identifiers, identifier_doubts, leave_out_identifiers
-from windvane.evaluation.columns.importance import matrix_columns
 from windvane.pages.html_builder import Page, write_page
 from windvane.pages.texts import WIDTH, align_columns, counted, cut
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
@@ -44,7 +43,7 @@ class Description(TableSummary):
 
     def compare(self, table: Table, rows: Table, ids: Collection[str]) -> Description:
         """Compare with other rows, read by the same schema, in all columns but `ids`: new rows have new identifiers."""
-        columns = {name: places for name, places in matrix_columns(self.schema).items() if name not in ids}
+        columns = {name: places for name, places in self.schema.matrix_places.items() if name not in ids}
         return replace(
             self,
             shift=measure_dataset_shift(table, rows, columns, SEED),
@@ -186,7 +185,7 @@ def describe(
     if target is not None:
         read, tested, doubtful = leave_out_identifiers(schema, ids, table, target, len(labels), column_types)
     left_out = replace(read, columns=tuple(one for one in read.columns if one.name in tested and one.kind == "dropped"))
-    columns = matrix_columns(schema)
+    columns = schema.matrix_places
     scores = {} if target is None else single_column_scores(table, target, len(labels), columns, SEED)
     issues = find_data_issues(table, schema, target, scores, labels, ids=ids, left_out_ids=tested)
     found = Description(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from windvane.evaluation.baseline import ConstantBaseline
-from windvane.evaluation.decisions.thresholds import threshold_of, threshold_texts
+from windvane.evaluation.decisions.thresholds import label_thresholds_of, threshold_of, threshold_texts
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.score_text import metric_name
 from windvane.pages.html_builder import (
@@ -113,7 +113,7 @@ def _decision(data: ReportData) -> list[Html]:
     elif ensemble.temperature != 1.0:
         content.append(paragraph(f"Probabilities are rescaled with the temperature {ensemble.temperature:.3f}."))
     if ensemble.label_thresholds is not None and targets is not None:
-        each = threshold_texts(dict(zip(targets.titles, ensemble.label_thresholds, strict=True)))
+        each = threshold_texts(label_thresholds_of(ensemble, targets.titles))
         chosen = "" if data.tuning is None else f" ({data.tuning.reason})"
         content.append(paragraph(f"A label is predicted above its own probability{chosen}: {each}."))
     elif ensemble.costs is not None:

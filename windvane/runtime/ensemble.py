@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from .columns.table import Floats
 from .errors import ModelFileError
+from .output import log_probabilities
 
 MAX_NUMBER = 2**31  # of a trial
 
@@ -164,4 +165,4 @@ def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
     """Sharpen (below 1) or flatten (above 1) probabilities of shape (n, k)."""
     if temperature == 1.0:
         return probabilities
-    return np.asarray(softmax(np.log(np.clip(probabilities, 1e-15, 1.0)) / temperature, axis=1))
+    return np.asarray(softmax(log_probabilities(probabilities) / temperature, axis=1))

@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from .columns.table import Floats
+
+SMALLEST_PROBABILITY = 1e-15  # of which a logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,8 @@ class Output:
         if len(self.classes) == 2:
             return self.from_probabilities(np.hstack([expit(-scores), expit(scores)]))
         return self.from_probabilities(softmax(scores, axis=1))
+
+
+def log_probabilities(probabilities: NDArray[Any]) -> NDArray[Any]:
+    """Return finite logarithms: what is below `SMALLEST_PROBABILITY` counts as that."""
+    return np.asarray(np.log(np.clip(probabilities, SMALLEST_PROBABILITY, 1.0)))

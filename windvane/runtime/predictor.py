@@ -33,8 +33,9 @@ UNCHECKED = ("manifest.json", "README.txt", "requirements.txt")  # the manifest 
 FEW_ROWS = 500  # up to here starting threads costs more than it saves
 
 _NO_SCORES = (
-    f"{{method}} needs the scores of the validation rows ({FILE}), which this model does not have: it is of an earlier "
-    "version. Continue its run for a moment (resume, or windvane resume RUN --time 1s) and save it again, or call fit."
+    f"{{method}} needs the scores of the validation rows ({FILE}), which this model does not have: its file was "
+    "deleted or damaged, or the model was saved or exported without it. Continue its run for a moment (resume, or "
+    "windvane resume RUN --time 1s) and save it again, or call fit."
 )
 
 
@@ -203,22 +204,27 @@ def check_predictor(predictor: EnsemblePredictor, manifest: Path, folders: Seque
             raise ValueError("a member of the ensemble has no model")
     for models, folds in zip(predictor.models, folders, strict=True):
         for model, folder in zip(models, folds, strict=True):
-            parts = models_of(model, folder)
-            own = [(one, its) for one, its in parts if isinstance(one, FittedModel)]
-            if len(own) < len(parts):  # of a family of the user's own
-                continue
-            for one, its_folder in own:
-                with reading(its_folder / "encoder.json"):
-                    one.encoder.check(table)
-            try:
-                with np.errstate(all="ignore"):
-                    found = model.predict(table)
-                if found.shape != shape or not np.isfinite(found).all():
-                    raise ValueError(f"predictions of the shape {found.shape}, or not finite, for {shape}")
-            except Exception as error:  # the libraries have their own exceptions
-                raise ModelFileError(
-                    f"{folder / 'model.json'} does not belong to {manifest.name}, or is damaged: {error!r}."
-                ) from error
+            _check_model(model, folder, table, shape, manifest.name)
+
+
+def _check_model(model: Fitted, folder: Path, table: Table, shape: tuple[int, ...], manifest: str) -> None:
+    """Raise ModelFileError where a model of windvane's families does not predict a table in this shape."""
+    parts = models_of(model, folder)
+    if not all(isinstance(part, FittedModel) for part, _ in parts):  # of a family of the user's own
+        return
+    for part, part_folder in parts:
+        assert isinstance(part, FittedModel)
+        with reading(part_folder / "encoder.json"):
+            part.encoder.check(table)
+    try:
+        with np.errstate(all="ignore"):
+            found = model.predict(table)
+        if found.shape != shape or not np.isfinite(found).all():
+            raise ValueError(f"predictions of the shape {found.shape}, or not finite, for {shape}")
+    except Exception as error:  # the libraries have their own exceptions
+        raise ModelFileError(
+            f"{folder / 'model.json'} does not belong to {manifest}, or is damaged: {error!r}."
+        ) from error
 
 
 def _check_ensemble(

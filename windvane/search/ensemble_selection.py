@@ -28,6 +28,7 @@ from windvane.models.linear import Linear
 from windvane.runtime.columns.table import PIXELS, Floats
 from windvane.runtime.conformal import Uncertainty
 from windvane.runtime.ensemble import Ensemble, Member
+from windvane.runtime.output import log_probabilities
 from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
 from windvane.search.trial import Trial
@@ -92,7 +93,7 @@ def lean_towards(weights: Floats, reference: int, true_class: Singles) -> Floats
     share = REFERENCE_ROWS / (REFERENCE_ROWS + true_class.shape[1])
     leaned = (1 - share) * weights
     leaned[reference] += share
-    before, after = (-np.log(np.clip(one @ true_class, 1e-15, 1.0)) for one in (weights, leaned))  # (v,)
+    before, after = (-log_probabilities(one @ true_class) for one in (weights, leaned))  # (v,)
     raised = after - before
     is_worse = raised.mean() > _SIGNIFICANT * raised.std() / len(raised) ** 0.5
     return weights if is_worse else leaned
@@ -317,7 +318,7 @@ class EnsembleBuilder:
             return singles, self._loss
 
         def log_loss(true_class: Floats) -> float:
-            return -float(np.average(np.log(np.clip(true_class, 1e-15, 1.0)), weights=self.weight))
+            return -float(np.average(log_probabilities(true_class), weights=self.weight))
 
         return self._true_class(singles), log_loss
 

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from windvane.errors import DiskError
-from windvane.models.base import Family, Model, TrainingContext
+from windvane.models.base import Family, Model, TrainingContext, train_side_by_side
 from windvane.runtime.columns.table import Integers
 from windvane.search.problem import Problem
 from windvane.search.refit import train_on_all
@@ -85,11 +85,10 @@ def train_trial(
         final: dict[int, Prediction] = {}  # by fold, of models that train no further
         while targets:
             before, seconds_before = iterations, timer.fit
+            is_first = any(model.iterations == 0 for model in models)
             iterations = targets.pop(0)
             with timer.measure("fit"):
-                for model in models:
-                    if not model.finished and model.iterations < iterations:
-                        model.train_until(iterations, deadline)
+                train_side_by_side(models, iterations, deadline)
             if any(model.iterations == 0 for model in models):
                 break  # the time ended inside the first stage
             predictions = []
@@ -118,6 +117,8 @@ def train_trial(
             on_checkpoint(trial)
             if complete or time.monotonic() >= deadline:
                 break
+            if is_first and not targets:
+                targets = [last]  # for models whose share of the time ended before
             # Stages too short for a separate checkpoint are merged. This changes nothing in the model.
             seconds_per_iteration = (timer.fit - seconds_before) / max(1, iterations - before)
             while len(targets) > 1 and (targets[0] - iterations) * seconds_per_iteration < MIN_STAGE_SECONDS:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from windvane.errors import InputError
-from windvane.evaluation.columns.importance import matrix_columns
 from windvane.pages.html_builder import Html, tag
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.number_texts import NumberForm
@@ -137,7 +136,7 @@ def typical_values(data: Path, schema: Schema) -> dict[str, str]:
     try:
         rows = np.load(data / "matrix.npy", mmap_mode="r")  # (n, p + c)
         matrix = np.asarray(rows[:: max(1, len(rows) // SAMPLE_ROWS)], dtype=np.float64)
-        places = matrix_columns(schema)
+        places = schema.matrix_places
         by_name = {column.name: column for column in schema.columns}
         found = {name: _typical(by_name[name], matrix[:, columns]) for name, columns in places.items()}
         return {name: text for name, text in found.items() if text is not None}

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import secrets
+import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from urllib.parse import quote
 
 import uvicorn
 
 from windvane.errors import InputError
+from windvane.search.workers.background import wait_for_background
 from windvane.serve.app import create_app
+from windvane.stop_signals import StopRequest, stop_on_signal
 
 PORT = 8321
 N_PORTS = 20  # that are tried if none is given
@@ -30,7 +35,7 @@ def serve(
     token: str | None = None,
     ready: Callable[[str], object] = print,
 ) -> None:
-    """Serve a run or a folder of runs until Ctrl-C.
+    """Serve a run or a folder of runs until Ctrl-C; a second one ends the process at once.
 
     `ready` is called with the address when it answers. Other machines need a token: one is made if none is given.
     Raises InputError if the folder does not exist, or the address or the port cannot be used.
@@ -52,9 +57,36 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        with suppress(KeyboardInterrupt):
+        stop = _ServerStop(_Server(config))
+        with stop_on_signal(stop=stop):
             ready(address(name, number, token))
-            uvicorn.Server(config).run(sockets=[listener])
+            stop.server.run(sockets=[listener])
+            wait_for_background()
+    if stop.number == signal.SIGTERM:
+        signal.raise_signal(signal.SIGTERM)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to `_ServerStop`."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class _ServerStop(StopRequest):
+    """The first signal ends the server, which waits for networks that compute; the second one ends the process."""
+
+    def __init__(self, server: _Server) -> None:
+        super().__init__()
+        self.server, self.number = server, 0
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:  # Python would wait for threads, and abort the networks in them if it were interrupted
+            os._exit(128 + number)
+        self.requested = self.server.should_exit = True
+        self.number = number
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # requests that the end cuts off are no errors
 
 
 def listen(host: str, port: int | None) -> socket.socket:

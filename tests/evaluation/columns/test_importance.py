@@ -19,7 +19,6 @@ from windvane.evaluation.columns.importance import (
     correlated_columns,
     encoded_columns,
     feature_importance,
-    matrix_columns,
 )
 from windvane.evaluation.metrics import Metric
 from windvane.runtime.columns.table import Floats, Table
@@ -142,12 +141,12 @@ def test_texts_are_shuffled_and_unused_columns_are_zero() -> None:
     assert (found.loc[["one", "a", "other"]] == 0).all(axis=None)
 
 
-def test_matrix_columns_follow_the_encoded_table() -> None:
+def test_matrix_places_follow_the_encoded_table() -> None:
     days = pd.Timestamp("2024-01-01") + pd.to_timedelta(RNG.integers(900, size=N), unit="D")
     X = pd.DataFrame({"c": RNG.choice(list("xy"), N), "when": days, "a": RNG.normal(size=N), "k": 1.0})
     schema = infer_schema(X)
     table = schema.transform(X)
-    found = matrix_columns(schema)
+    found = schema.matrix_places
     assert sorted(j for where in found.values() for j in where) == list(range(table.matrix.shape[1]))
     np.testing.assert_array_equal(table.matrix[:, found["a"][0]], X["a"])
     assert set(np.unique(table.matrix[:, found["c"][0]])) == {0.0, 1.0}

@@ -20,8 +20,8 @@ from windvane.evaluation.decisions.calibration import fit_calibration
 from windvane.evaluation.decisions.thresholds import (
     DecisionTuning,
     check_costs,
-    chosen_by_hand,
     mean_cost,
+    threshold_by_hand,
     threshold_curve,
     threshold_of,
     transfer_decision,
@@ -184,12 +184,12 @@ def test_a_metric_may_be_named_like_a_condition() -> None:
 
 def test_a_threshold_that_was_set() -> None:
     predictions = make()
-    found, tuning = chosen_by_hand(PLAIN, 0.7, 1, predictions)
+    found, tuning = threshold_by_hand(PLAIN, 0.7, 1, predictions)
     assert tuning.curve is not None
     chosen = predictions.prediction[:, 1] > 0.7
     assert tuning.score == pytest.approx(sk.f1_score(predictions.target, chosen))
     assert str(tuning).startswith(f"threshold 0.7 set by hand: f1 {tuning.score:.4g}, for the most probable class")
-    same, unknown = chosen_by_hand(PLAIN, 0.7, 1, None)
+    same, unknown = threshold_by_hand(PLAIN, 0.7, 1, None)
     assert same == found
     again = DecisionTuning.from_json(json.loads(json.dumps(unknown.to_json(), allow_nan=False)))
     assert again is not None and np.isnan(again.score) and str(again) == "threshold 0.7 set by hand"

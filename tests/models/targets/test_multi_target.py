@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cases import Case, make_case
 
 from windvane.data.task import Kind
-from windvane.models import FAMILIES
+from windvane.models import FAMILIES, linear
 from windvane.models.targets.multi_target import MultiTarget, for_task
 from windvane.runtime.models import load_models
 
@@ -66,6 +68,22 @@ def test_columns_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(made) == 1
     several.create_model(MultiTarget(FAMILIES["linear"]))  # the large category is encoded by each target
     assert len(made) == 4
+
+
+def test_a_slow_first_target_leaves_time_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Portions of the optimizer take a second."""
+    monkeypatch.setattr(linear, "_PORTIONS", (1, 1, 1, 1, 1, 512))
+    clock, fit = [0.0], linear.LinearModel._fit
+
+    def fit_slowly(model: linear.LinearModel, target: Any) -> None:
+        fit(model, target)
+        clock[0] += 1.0
+
+    monkeypatch.setattr(linear.LinearModel, "_fit", fit_slowly)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    model = with_three_targets(make_case("binary", n=60)).create_model(MultiTarget(FAMILIES["linear"]))
+    model.train_until(6, deadline=3.5)
+    assert [one.iterations for one in model.models] == [2, 1, 1]
 
 
 def test_one_target_needs_no_other_family() -> None:

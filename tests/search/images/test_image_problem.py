@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -158,6 +159,33 @@ def test_validation_images_of_a_class_that_nothing_trains_are_left_out_and_named
     assert "4 left out." in said and "it has no label" in said
     for name in ("owl", "ant"):
         assert f"its class '{name}' is not in the training split" in said
+
+
+def test_features_that_the_time_cuts_short_leave_no_class_with_validation_images_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of decoding, an owl that trains is the tenth image, and an ant that trains the eighteenth."""
+    compute = image_problem.compute_features
+
+    def prepare_first(n: int, labels: list[str], seed: int = 0) -> PreparedProblem:
+        def compute_first(*arguments: Any) -> Any:
+            found = compute(*arguments)
+            return replace(found, matrix=found.matrix[:n])
+
+        listing.labels = labels
+        monkeypatch.setattr(image_problem, "compute_features", compute_first)
+        return prepare_listing(tmp_path / f"{n}", listing, random_state=seed)
+
+    pixels, _ = pictures(30)
+    listing, _ = list_training_images({"train": pixels[:20], "valid": pixels[20:]}, ImageOptions())
+    labels = [*["cat", "dog"] * 9, "owl", "ant", *["owl", "ant"] * 5]
+    for n, n_kept in ((10, 8), (18, 18)):
+        prepared = prepare_first(n, labels)
+        (fold,), target = prepared.problem.folds, prepared.problem.target
+        assert set(target[fold.validation]) <= set(target[fold.train]) and len(target) == n_kept
+        assert any(f"The time carries {n_kept} of 30 images" in words for words in prepared.warnings)
+    with pytest.raises(InputError, match="The time carried no training image"):
+        prepare_first(1, ["cat"] * 30, seed=1)
 
 
 def test_labels_that_are_missing_in_any_form_are_left_out(tmp_path: Path) -> None:

@@ -25,11 +25,6 @@ from windvane.vision.training.training_log import Evaluation
 BOTH = {"fisher_penalty": 0.1, "track_fisher": True}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 class Stopped(Exception):
     """What a test stops a run with."""
 

@@ -31,11 +31,6 @@ ROOT = Path(__file__).resolve().parents[2]
 WIDE = {"patch_size": 4, "embed_dim": 64, "depth": 2, "num_heads": 2}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -108,10 +103,9 @@ RESUMED = {
     "batch_size": 48,
 }
 SCRIPT = """
-import sys, torch
+import sys
 from pictures import digits, tiny_recipe
 from windvane.vision.training.train import train
-torch.set_num_threads(1)
 train(tiny_recipe(**{fields!r}), digits(300, 100), out=sys.argv[1], resume=True, quiet=True)
 """
 
@@ -240,10 +234,9 @@ def test_progress_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 WORKER = """
-import sys, torch
+import sys
 from pictures import digits, tiny_recipe
 from windvane.vision.training.train import train
-torch.set_num_threads(1)
 train(tiny_recipe(epochs=3), digits(256, 64), out=sys.argv[1], device="cpu", quiet=True)
 """
 

@@ -55,7 +55,6 @@ def test_the_protocol_is_that_of_the_paper() -> None:
 
 def test_related_classes_are_learned_faster_from_a_run(tmp_path: Path) -> None:
     """Six digits first, then the other four from few images: better than from scratch in the same steps."""
-    torch.set_num_threads(1)
     whole = digits(1200, 400)
     assert whole.valid is not None
     first = parts(part(whole.train, 0, 6), part(whole.valid, 0, 6))

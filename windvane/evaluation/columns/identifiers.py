@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from windvane.data.column_types import leave_out
-from windvane.evaluation.columns.importance import matrix_columns
 from windvane.evaluation.metric_functions import r2, roc_auc
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.encoder import float32
@@ -34,7 +33,7 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # customerId, customerID
 
 def find_identifiers(schema: Schema, table: Table) -> list[str]:
     """Names of the columns that look like identifiers: texts and whole numbers that (nearly) all differ."""
-    places = matrix_columns(schema)
+    places = schema.matrix_places
     return [
         column.name
         for column in schema.columns
@@ -54,7 +53,7 @@ def useless_columns(
     rng = np.random.default_rng(SEED)
     rows = np.sort(rng.permutation(table.n_rows)[:MAX_TREE_ROWS])
     half = rng.permutation(len(rows)) < len(rows) // 2  # (m,), rows to learn from
-    matrix, places = np.asarray(table.matrix[rows]), matrix_columns(schema)
+    matrix, places = np.asarray(table.matrix[rows]), schema.matrix_places
     return [name for name in names if not _is_useful(matrix[:, places[name]], target[rows], half, n_classes)]
 
 

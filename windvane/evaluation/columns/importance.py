@@ -54,22 +54,10 @@ class EncodedColumn:
 
 def encoded_columns(schema: Schema) -> dict[str, EncodedColumn]:
     """Name -> place of every column, in the order of the encoded table; texts and dropped columns are last."""
-    found: dict[str, EncodedColumn] = {}
-    start = 0
-    for kind in ("number", "date", "duration", "category"):
-        for column in schema.columns:
-            if column.kind == kind:
-                width = len(column.parts) if kind == "date" else 1
-                found[column.name] = EncodedColumn(tuple(range(start, start + width)))
-                start += width
+    found = {name: EncodedColumn(tuple(places)) for name, places in schema.matrix_places.items()}
     texts = [column.name for column in schema.columns if column.kind == "text"]
     found |= {name: EncodedColumn(texts=(i,)) for i, name in enumerate(texts)}
     return found | {column.name: EncodedColumn() for column in schema.columns if column.kind == "dropped"}
-
-
-def matrix_columns(schema: Schema) -> dict[str, list[int]]:
-    """Name -> positions in `Table.matrix` of the columns that are there, in its order."""
-    return {name: list(column.matrix) for name, column in encoded_columns(schema).items() if column.matrix}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from windvane.data.generated import train_small_booster
 from windvane.data.task import Task
-from windvane.evaluation.columns.importance import matrix_columns
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.score_text import score_text
 from windvane.runtime.columns.schema import Schema
@@ -74,7 +73,7 @@ def _ordering_column(schema: Schema, table: Table) -> tuple[str, Floats] | None:
     ]
     if not dates:
         return None
-    places = matrix_columns(schema)
+    places = schema.matrix_places
     found: list[tuple[float, str, Floats]] = []
     for column in dates:
         days = np.asarray(table.matrix[:, places[column.name][column.parts.index("days")]])

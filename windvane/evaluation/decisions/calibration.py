@@ -19,6 +19,7 @@ from windvane.evaluation.metric_functions import log_loss
 from windvane.evaluation.metrics import ORDINAL, Metric, round_loss
 from windvane.runtime.columns.table import Floats, Integers
 from windvane.runtime.ensemble import Ensemble, apply_temperature
+from windvane.runtime.output import log_probabilities
 
 N_BINS = 10  # of a calibration curve
 N_PASSES = 2  # over the classes, in search of decision weights
@@ -206,7 +207,7 @@ def fit_calibration(
             temperature, knots = METHODS[name](probabilities[train], target[train], of_train)
             fitted = Ensemble((), 0.0, temperature, calibration=knots)
             held_out[name][test] = fitted.calibrate(probabilities[test])
-    losses = {name: -np.log(np.clip(p[np.arange(n), target], 1e-15, 1.0)) for name, p in held_out.items()}
+    losses = {name: -log_probabilities(p[np.arange(n), target]) for name, p in held_out.items()}
     means = {name: float(np.average(values, weights=weight)) for name, values in losses.items()}
     best = method
     if method == "auto":

@@ -116,6 +116,11 @@ def threshold_of(ensemble: Ensemble, positive: int) -> float:
     return 0.5 if factors is None else factors[1 - positive] / (factors[0] + factors[1])
 
 
+def label_thresholds_of(ensemble: Ensemble, titles: Sequence[str]) -> dict[str, float]:
+    """Return the probability of each of several labels above which it is predicted."""
+    return dict(zip(titles, ensemble.label_thresholds or [0.5] * len(titles), strict=True))
+
+
 def with_threshold(ensemble: Ensemble, threshold: float, positive: int) -> Ensemble:
     """Return the ensemble with another threshold of the positive one of two classes."""
     check_number("threshold", threshold, above=0, below=1)
@@ -233,7 +238,7 @@ def tune_decision(
     return found, _tuned(metric.name, None, scores, plain)
 
 
-def chosen_by_hand(
+def threshold_by_hand(
     ensemble: Ensemble, threshold: float, positive: int, predictions: Predictions | None
 ) -> tuple[Ensemble, DecisionTuning]:
     """Return the ensemble with a threshold, and the curve around it if there are predictions to draw it from."""
@@ -278,7 +283,7 @@ def label_thresholds_by_hand(ensemble: Ensemble, value: Any, titles: Sequence[st
 
     `value` is one number for all labels, a number for each, or a mapping of names, whose other labels stay as they are.
     """
-    chosen = dict(zip(titles, ensemble.label_thresholds or [0.5] * len(titles), strict=True))
+    chosen = label_thresholds_of(ensemble, titles)
     if isinstance(value, Mapping):
         for name, one in value.items():
             if str(name) not in chosen:

@@ -16,7 +16,7 @@ from windvane.runtime.columns.column_values import MISSING_TEXTS
 from windvane.runtime.columns.encoder import HIGHEST, LOWEST, MARGIN, ZERO_LENGTH, Encoder
 from windvane.runtime.columns.generated_features import FLOAT_LIMIT, GeneratedFeatures
 from windvane.runtime.columns.schema import Schema
-from windvane.runtime.columns.table import Floats, Table
+from windvane.runtime.columns.table import Table
 
 ARRAY = "X"  # the input of a model of an array without names, if all of its columns are numbers
 _OPERATORS = {"-": "Sub", "+": "Add", "*": "Mul", "/": "Div"}
@@ -62,11 +62,12 @@ def add_inputs(graph: Graph, schema: Schema) -> tuple[list[Any], GraphColumns]:
     if parts:
         numbers = graph.concat(parts)
         numbers = graph.add("Where", graph.add("IsInf", numbers), np.nan, numbers)
-        constants = _constants(schema)
-        held = ~np.isnan(constants)
-        if held.any():
-            present = graph.add("And", graph.add("Not", graph.add("IsNaN", numbers)), held)
-            numbers = graph.add("Where", present, np.where(held, constants, 0.0), numbers)
+        constants = dict(schema.constants)
+        if constants:
+            places = range(sum(map(len, schema.matrix_places.values())) - len(categories))
+            present = graph.add("Not", graph.add("IsNaN", numbers))
+            present = graph.add("And", present, np.array([j in constants for j in places]))
+            numbers = graph.add("Where", present, np.array([constants.get(j, 0.0) for j in places]), numbers)
     cardinalities = tuple(len(column.vocabulary) for column in categories)
     text_inputs = tuple(column.name for column in used if column.kind == "text")
     return inputs, GraphColumns(numbers, tuple(rows), cardinalities, text_inputs)
@@ -103,17 +104,6 @@ def _is_array(schema: Schema) -> bool:
 
 def _number_places(schema: Schema) -> list[int]:
     return [i for i, column in enumerate(schema.columns) if column.kind == "number"]
-
-
-def _constants(schema: Schema) -> Floats:  # (p,)
-    """The number that each number of a table counts as where it is there; NaN for those that count as they are."""
-    encoded = encoded_columns(schema)
-    numeric = [column for column in schema.columns if column.kind in ("number", "date", "duration")]
-    constants = np.full(sum(len(encoded[column.name].matrix) for column in numeric), np.nan)
-    for column in numeric:
-        if column.constant is not None:
-            constants[encoded[column.name].matrix[0]] = column.constant
-    return constants
 
 
 def _date_parts(graph: Graph, x: str) -> dict[str, str]:

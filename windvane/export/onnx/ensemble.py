@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from windvane.errors import InputError, WindvaneError, check_new_file
-from windvane.evaluation.columns.importance import encoded_columns
 from windvane.export.onnx.columns import GraphColumns, add_inputs, encode, input_values
 from windvane.export.onnx.graph import IR_VERSION, Graph
 from windvane.export.onnx.models import obstacle, predict
@@ -29,6 +28,7 @@ from windvane.runtime.columns.dates import date_parts
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Table
 from windvane.runtime.models.fitted import FittedModel
+from windvane.runtime.output import SMALLEST_PROBABILITY
 from windvane.runtime.serialization import replace_file
 from windvane.version import VERSION
 
@@ -169,7 +169,7 @@ def _calibrate(graph: Graph, predictor: Predictor, blend: str) -> str:
         return graph.concat([graph.add("Sub", 1.0, second), second])
     if ensemble.temperature == 1.0:
         return blend
-    logs = graph.add("Log", graph.clip(blend, 1e-15, 1.0))
+    logs = graph.add("Log", graph.clip(blend, SMALLEST_PROBABILITY, 1.0))
     return graph.softmax(graph.add("Div", logs, ensemble.temperature))
 
 
@@ -192,12 +192,11 @@ def _random_rows(schema: Schema) -> Table:
     matrix = np.hstack([numbers, codes])
     matrix[rng.random(matrix.shape) < 0.1] = np.nan
     matrix = np.vstack([example.matrix, matrix])
-    encoded = encoded_columns(schema)
     for column in (column for column in schema.columns if column.kind == "date"):  # whose numbers go together
         seconds = rng.integers(-(10**9), 4 * 10**9, len(matrix)).astype("datetime64[s]")
         seconds[rng.random(len(matrix)) < 0.1] = np.datetime64("NaT", "s")
         parts = date_parts(seconds.astype("datetime64[us]"))
-        matrix[:, list(encoded[column.name].matrix)] = np.column_stack([parts[part] for part in column.parts])
+        matrix[:, schema.matrix_places[column.name]] = np.column_stack([parts[part] for part in column.parts])
     texts = tuple(
         np.array(_ODD_TEXTS, dtype=object)[rng.integers(0, len(_ODD_TEXTS), len(matrix))] for _ in example.texts
     )

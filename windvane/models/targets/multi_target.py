@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from windvane.data.task import Task
-from windvane.models.base import Config, DataSplit, Family, Model, Param, TrainingContext
+from windvane.models.base import Config, DataSplit, Family, Model, Param, TrainingContext, train_side_by_side
 from windvane.models.encoding import EncoderSettings
 from windvane.runtime.columns.table import Floats, Table
 from windvane.runtime.models.fitted import Fitted
@@ -80,9 +80,7 @@ class MultiTargetModel:
         self.finished = all(model.finished for model in self.models)
 
     def train_until(self, iterations: int, deadline: float = np.inf) -> None:
-        for model in self.models:
-            if not model.finished and model.iterations < iterations:
-                model.train_until(iterations, deadline)
+        train_side_by_side(self.models, iterations, deadline)
         self._update_progress()
 
     def predict(self, table: Table) -> Floats:

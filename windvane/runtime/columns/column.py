@@ -52,27 +52,10 @@ class Column:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Column:
+        """Read what `to_json` returned; ValueError or TypeError where no column is like that."""
         given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
         column = cls(**given)
-        lists = (column.vocabulary, column.parts)
-        texts = (column.date_format, column.number_format, column.timezone, column.reason)
-        form = column.number_format
-        sound = (
-            isinstance(column.name, str)
-            and column.kind in get_args(Kind)
-            and type(column.n_missing) is int
-            and (column.n_unique is None or type(column.n_unique) is int)
-            and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
-            and all(text is None or isinstance(text, str) for text in texts)
-            and isinstance(column.doubtful, bool)
-            and (column.constant is None or (isinstance(column.constant, float) and np.isfinite(column.constant)))
-            and (column.kind == "category" or not column.vocabulary)
-            and (column.kind == "date") == bool(column.parts)
-            and (column.constant is None or column.kind in ("number", "date", "duration"))
-            and (form is None or str(NumberForm.from_text(form)) == form)
-            and set(column.parts) <= set(PARTS)
-        )
-        if not sound:
+        if not (column._has_right_types() and column._fits_its_kind()):
             raise ValueError(f"column {column.name!r} has a field of a wrong type")
         # A format or a time zone that does not exist is an error here.
         if column.date_format is not None:
@@ -80,3 +63,28 @@ class Column:
         if column.timezone is not None:
             pd.Timestamp(0, tz=column.timezone)
         return column
+
+    def _has_right_types(self) -> bool:
+        lists = (self.vocabulary, self.parts)
+        texts = (self.date_format, self.number_format, self.timezone, self.reason)
+        return (
+            isinstance(self.name, str)
+            and self.kind in get_args(Kind)
+            and type(self.n_missing) is int
+            and (self.n_unique is None or type(self.n_unique) is int)
+            and all(isinstance(items, tuple) and all(isinstance(item, str) for item in items) for items in lists)
+            and all(text is None or isinstance(text, str) for text in texts)
+            and isinstance(self.doubtful, bool)
+            and (self.constant is None or isinstance(self.constant, float))
+        )
+
+    def _fits_its_kind(self) -> bool:
+        """Whether fields that only some kinds of columns have are those of its kind, with possible values."""
+        form, constant = self.number_format, self.constant
+        return (
+            (self.kind == "category" or not self.vocabulary)
+            and (self.kind == "date") == bool(self.parts)
+            and set(self.parts) <= set(PARTS)
+            and (constant is None or (self.kind in ("number", "date", "duration") and bool(np.isfinite(constant))))
+            and (form is None or str(NumberForm.from_text(form)) == form)
+        )

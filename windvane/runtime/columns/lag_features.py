@@ -96,10 +96,11 @@ class EarlierRows:
             return np.full(len(ticks), -1)
         codes = np.array([self.series.get(name, -1) for name in names], dtype=np.int64)
         first = int(self.ticks.min())
-        width = int(self.ticks.max()) - first + 1
-        inside = (codes >= 0) & (ticks >= first) & (ticks - first < width)
-        wanted = np.where(inside, codes * width + (ticks - first), -1)
-        known = self.codes * width + (self.ticks - first)  # sorted
+        n_ticks = int(self.ticks.max()) - first + 1
+        # One number for each pair of a series and a time, which grows in the order of the known rows.
+        known = self.codes * n_ticks + (self.ticks - first)
+        is_possible = (codes >= 0) & (ticks >= first) & (ticks - first < n_ticks)
+        wanted = np.where(is_possible, codes * n_ticks + (ticks - first), -1)
         at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
         return np.where(known[at] == wanted, at, -1)
 

@@ -85,25 +85,34 @@ def find_forms(texts: Iterable[str]) -> Evidence:
     given = list(texts)
     forms, values = [], []
     for decimal in EXAMPLES:
-        found = []
-        for text in given:
-            one = _match(decimal, text)
-            if one is None:
-                break
-            found.append(one)
-        if not given or len(found) < len(given):
+        found = _match_all(decimal, given)
+        unit = _common_unit({unit for _, unit in found})
+        if unit is None or (unit == "" and _is_code(given, decimal)):
             continue
-        units = {unit for _, unit in found}
-        if len(units - {""}) > 1 or (units > {""} and units & {"%", "‰"}):
-            continue  # amounts of several currencies, or numbers some of which are per cent
-        unit = max(units)
-        if unit or not _is_code(given, decimal):
-            forms.append(NumberForm(decimal, unit))
-            values.append([number for number, _ in found])
+        forms.append(NumberForm(decimal, unit))
+        values.append([number for number, _ in found])
     if len(forms) < 2 or values[0] == values[1]:
         return Evidence(tuple(forms[:1]), False)
     sound = [form for form in forms if _groups_all(given, form.decimal)] or forms
     return Evidence(tuple(sound), len(sound) == 2 and not _are_thousands(given))
+
+
+def _match_all(decimal: str, texts: list[str]) -> list[tuple[float, str]]:
+    """Return the number and the unit of each text, with this decimal mark; none where one of them is no number."""
+    found = []
+    for text in texts:
+        one = _match(decimal, text)
+        if one is None:
+            return []
+        found.append(one)
+    return found
+
+
+def _common_unit(units: set[str]) -> str | None:
+    """Return the unit of a column, "" for none; None without numbers, and where amounts cannot be compared."""
+    several_currencies = len(units - {""}) > 1
+    some_per_cent = units > {""} and bool(units & {"%", "‰"})
+    return None if several_currencies or some_per_cent else max(units, default=None)
 
 
 def _match(decimal: str, text: str) -> tuple[float, str] | None:

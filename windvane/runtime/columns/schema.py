@@ -86,7 +86,7 @@ class Schema:
         self._fill_numbers(frame, places, matrix[:, : len(numbers)])
         for j, number in enumerate(made, start=len(numbers)):
             matrix[:, j] = number
-        for j, constant in self._constants:
+        for j, constant in self.constants:
             matrix[~np.isnan(matrix[:, j]), j] = constant
         self._fill_codes(frame, places, matrix[:, n_numbers:])
         return Table(
@@ -209,13 +209,25 @@ class Schema:
         return {kind: np.flatnonzero(kinds == kind) for kind in get_args(Kind)}
 
     @cached_property
-    def _constants(self) -> list[tuple[int, float]]:
-        """Places in the matrix of the columns with one number, and that number."""
-        kinds = (*self._of_kind["number"], *self._of_kind["date"], *self._of_kind["duration"])
-        widths = [max(1, len(self.columns[i].parts)) for i in kinds]
-        starts = np.cumsum([0, *widths]).tolist()
-        held = [(start, self.columns[i].constant) for start, i in zip(starts, kinds, strict=False)]
-        return [(start, constant) for start, constant in held if constant is not None]
+    def matrix_places(self) -> dict[str, list[int]]:
+        """Name -> columns of `Table.matrix`, in its order, of what is there; several for the parts of a date."""
+        found: dict[str, list[int]] = {}
+        start = 0
+        for i in np.concatenate([self._of_kind[kind] for kind in ("number", "date", "duration", "category")]):
+            column = self.columns[i]
+            stop = start + max(1, len(column.parts))
+            found[column.name] = list(range(start, stop))
+            start = stop
+        return found
+
+    @cached_property
+    def constants(self) -> list[tuple[int, float]]:
+        """Columns of `Table.matrix` with one number, and that number."""
+        return [
+            (self.matrix_places[column.name][0], column.constant)
+            for column in self.columns
+            if column.constant is not None
+        ]
 
     @cached_property
     def _index(self) -> pd.Index:

@@ -51,15 +51,15 @@ class DecodedImages:
     n_late: int  # that the time did not reach
     seconds_per_image: float
 
-    def first(self, n: int) -> DecodedImages:
-        """Return the first n images; the time did not reach the others."""
+    def take(self, kept: Sequence[int]) -> DecodedImages:
+        """Return the images at some positions; the time did not reach the others."""
         return replace(
             self,
-            rows=self.rows[:n],
-            items=self.items[:n],
-            places=self.places[:n],
-            checks=self.checks[:n],
-            n_late=self.n_late + len(self.rows) - n,
+            rows=[self.rows[i] for i in kept],
+            items=[self.items[i] for i in kept],
+            places=self.places[kept],
+            checks=[self.checks[i] for i in kept],
+            n_late=self.n_late + len(self.rows) - len(kept),
         )
 
 
@@ -104,21 +104,22 @@ class ImageDecoder:
         n_reached = sum(check is not None for check in checks)
         seconds_per_image = (time.monotonic() - self._began) / max(1, n_reached)
         self._skipped += [self._skip(place, c.problem) for place, c in enumerate(checks) if c is not None and c.problem]
-        sound = {place: check for place, check in enumerate(checks) if check is not None and not check.problem}
-        listing = self._listing
-        classes = {place: str(listing.labels[self._candidates[place]]) for place in sound}
-        learned = {name for place, name in classes.items() if listing.splits[self._candidates[place]] == "train"}
-        for place, name in classes.items():
-            if name not in learned:
-                self._skipped.append(self._skip(place, f"its class {name!r} is not in the training split"))
-                del sound[place]
-        if not sound:
+        sound = [(place, check) for place, check in enumerate(checks) if check is not None and not check.problem]
+        rows = [self._candidates[place] for place, _ in sound]
+        kept = of_learned_classes(self._listing, rows)
+        labels = self._listing.labels
+        self._skipped += [
+            Skipped(self._listing.names[i], f"its class {str(labels[i])!r} is not in the training split")
+            for i in np.delete(rows, kept).tolist()
+        ]
+        if not kept:
             raise self._unreadable()
+        places = [sound[i][0] for i in kept]
         return DecodedImages(
-            rows=[self._candidates[place] for place in sound],
-            items=[self._items[place] for place in sound],
-            places=np.array(list(sound)),
-            checks=list(sound.values()),
+            rows=[rows[i] for i in kept],
+            items=[self._items[place] for place in places],
+            places=np.array(places),
+            checks=[sound[i][1] for i in kept],
             pixels=self._pixels,
             skipped=self._skipped,
             n_late=n_images - n_reached,
@@ -135,6 +136,13 @@ class ImageDecoder:
     def _unreadable(self) -> InputError:
         words = ["source has no labelled image that can be read.", *describe_skipped(self._skipped)]
         return InputError(" ".join(words))
+
+
+def of_learned_classes(listing: ImageListing, rows: Sequence[int]) -> list[int]:
+    """Return the positions in `rows` of the images whose class has a training image among them."""
+    labels = [str(listing.labels[i]) for i in rows]
+    learned = {label for label, i in zip(labels, rows, strict=True) if listing.splits[i] == "train"}
+    return [position for position, label in enumerate(labels) if label in learned]
 
 
 def _decoding_order(labels: Sequence[Any], seed: int) -> tuple[Integers, int]:  # (n,)

@@ -29,7 +29,7 @@ from windvane.image_reader import ImageReader
 from windvane.models import IMAGE_FAMILIES
 from windvane.models.base import Family
 from windvane.runtime.columns.table import PIXELS, ImageColumn, Integers, Table
-from windvane.search.images.decoding import ImageDecoder
+from windvane.search.images.decoding import ImageDecoder, of_learned_classes
 from windvane.search.images.image_features import compute_features, feature_schema, load_in_background
 from windvane.search.images.image_folds import describe_splits, find_image_groups, make_image_folds
 from windvane.search.problem import ImageSource, PreparedProblem, Problem
@@ -101,7 +101,11 @@ def prepare_image_problem(
     matrix, views = features.matrix, features.views
     if options.weights and views[0].weights == PIXELS:  # no worker has time for a network either
         families = {name: one for name, one in families.items() if name not in IMAGE_FAMILIES} or families
-    decoded = decoded.first(len(matrix))
+    kept = of_learned_classes(listing, decoded.rows[: len(matrix)])  # of the images that the time reached
+    if not kept:
+        raise InputError("The time carried no training image. Allowed: a larger time_budget.")
+    matrix = matrix if len(kept) == len(matrix) else matrix[kept]
+    decoded = decoded.take(kept)
     rows = decoded.rows
     target, classes = encode_target([listing.labels[i] for i in rows], "classification")
     assert classes is not None

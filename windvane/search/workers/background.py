@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 Result = TypeVar("Result")
+NAME = "windvane-background"  # of the threads
 
 
 def in_background(call: Callable[[], Result], *, waits_at_exit: bool = False) -> Future[Result]:
@@ -25,5 +26,12 @@ def in_background(call: Callable[[], Result], *, waits_at_exit: bool = False) ->
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=work, daemon=not waits_at_exit, name="windvane-background").start()
+    threading.Thread(target=work, daemon=not waits_at_exit, name=NAME).start()
     return future
+
+
+def wait_for_background() -> None:
+    """Wait for the calls for which the end of Python would wait."""
+    for thread in threading.enumerate():
+        if thread.name == NAME and not thread.daemon:
+            thread.join()

@@ -27,7 +27,7 @@ from windvane.runtime.models.linear import FittedLinear
 from windvane.runtime.models.realmlp import CLIP, FittedRealMLP
 from windvane.runtime.models.sklearn_estimator import FittedSklearn
 from windvane.runtime.models.trees import FittedForest, ForestPredictor
-from windvane.runtime.output import Output
+from windvane.runtime.output import SMALLEST_PROBABILITY, Output
 from windvane.vision.export import Normalize, pixel_network
 from windvane.vision.networks.block_features import block_features
 from windvane.vision.saved_model import TrainedModel
@@ -120,7 +120,7 @@ class _Calibration(nn.Module):
             return torch.stack([1 - second, second], dim=1)
         if self.temperature == 1.0:
             return blend
-        return torch.softmax(blend.clamp(1e-15, 1.0).log() / self.temperature, dim=1)
+        return torch.softmax(blend.clamp(SMALLEST_PROBABILITY, 1.0).log() / self.temperature, dim=1)
 
 
 def is_expressible(model: Any) -> bool:

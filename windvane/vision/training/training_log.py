@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from windvane.curvature.fisher_trace import equal_values
+from windvane.curvature.fisher_trace import StepRecord
 from windvane.pages.notebook import NotebookOutput, is_notebook
 from windvane.runtime.serialization import replace_file, writing
 from windvane.settings import format_duration
@@ -26,10 +26,9 @@ TERMINAL_INTERVAL, LINE_INTERVAL = 0.5, 10.0  # seconds between two lines of pro
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(StepRecord):
     """One evaluation of the network during its training; missing values are nan."""
 
-    step: int  # steps so far
     epoch: float  # passes over the training images so far
     progress: float  # fraction of the schedule
     seconds: float  # wall-clock time since the run started
@@ -40,15 +39,6 @@ class Evaluation:
     valid_loss: float = math.nan  # cross-entropy on all validation images; nan without any
     valid_accuracy: float = math.nan  # accuracy on all validation images; nan without any
     fisher_trace: float = math.nan  # newest measurement of Tr(F); nan if it is not tracked
-
-    def __eq__(self, other: object) -> bool:
-        """Values that are missing in both are equal."""
-        if not isinstance(other, Evaluation):
-            return NotImplemented
-        return equal_values(asdict(self), asdict(other))
-
-    def __hash__(self) -> int:
-        return hash((self.step, self.epoch))
 
 
 class RunningMetrics:
