@@ -145,7 +145,8 @@ def make_predictor(
             model.save(place)
         models.append([TABLE_FAMILIES[family].load(place, TrainingContext(task, 0)) for place in places])
         folders.append(places)
-        records.append(Member(number, "checkpoint_0000", family, float(weights[number])))
+        temperature = 1.0 if kind == "regression" else (0.6, 1.4)[number % 2]
+        records.append(Member(number, "checkpoint_0000", family, float(weights[number]), temperature=temperature))
     metric = get_metric("auto", task, classes)
     return Predictor(
         schema, classes, Ensemble(tuple(records), 0.1, **ensemble), models, task=task, metric=metric, folders=folders

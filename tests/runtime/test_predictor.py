@@ -133,6 +133,18 @@ def test_fold_models_are_averaged_by_roots() -> None:
     np.testing.assert_allclose(found, 0.7 * first / first.sum(axis=1, keepdims=True) + 0.3 * third, rtol=1e-12)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_members_have_a_temperature_that_flattens_no_average(temperature: float) -> None:
+    predictor = make(BINARY)
+    members = tuple(replace(member, temperature=temperature) for member in predictor.ensemble.members)
+    found = replace(predictor, ensemble=replace(predictor.ensemble, members=members)).predict_raw(rows())
+    one, other, third = (Fixed(slope, BINARY).predict(rows()) for slope in (1.0, 3.0, -0.5))
+    average = (one + other) / 2
+    powers = (average ** (1 / min(1, temperature)), third ** (1 / temperature))
+    first, second = (power / power.sum(axis=1, keepdims=True) for power in powers)
+    np.testing.assert_allclose(found, 0.7 * first + 0.3 * second, rtol=1e-9)
+
+
 @given(st.integers(1, 6), st.integers(1, 20), st.integers(2, 5), st.integers(0, 2**32 - 1))
 def test_the_average_by_roots_lies_between_the_means(folds: int, n: int, k: int, seed: int) -> None:
     """Between the arithmetic and the geometric mean; of models that agree it is what they predict."""

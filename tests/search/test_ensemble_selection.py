@@ -252,10 +252,11 @@ def test_the_loss_of_an_ensemble_is_that_of_its_blend(kind: Any, metric: str, we
     assert weights == sorted(weights, reverse=True)
     assert min(weights) > 0
     by_number = {t.number: t for t in bench.trials}
-    blend = sum(m.weight * bench.read(by_number[m.number]) for m in ensemble.members)
+    blend = sum(m.weigh(m.calibrate(bench.read(by_number[m.number]))) for m in ensemble.members)
     assert ensemble.loss == pytest.approx(bench.problem.loss(blend, bench.problem.validation_rows), rel=1e-5)
     assert ensemble.loss <= min(t.loss for t in bench.trials) * (1 + 1e-5)
     assert (ensemble.temperature, ensemble.decision_weights) == (1.0, None)
+    assert all((m.temperature == 1.0) is (metric != "log_loss") for m in ensemble.members)
     assert all(m.checkpoint == "checkpoint_0000" and m.family == by_number[m.number].family for m in ensemble.members)
     assert builder.seconds > 0
 
@@ -276,6 +277,25 @@ def test_of_near_equal_classifiers_those_that_predict_quickly_are_chosen(kind: A
     assert [m.family for m in ensemble.members] == ["linear" if kind == "binary" else "random_forest"]
 
 
+def test_members_are_compared_at_their_best_temperatures(tmp_path: Path) -> None:
+    """The better one is as unsure as a forest: as it is, its loss is that of the worse one, or above."""
+    bench = Bench(tmp_path, make_problem("multiclass", 900, metric="log_loss"))
+    rng = np.random.default_rng(0)
+    truth = np.eye(3)[bench.target]
+    bench.keep(softmax(0.2 * (8 * truth + rng.normal(size=truth.shape)), axis=1), family="random_forest")
+    bench.keep(softmax(3 * truth + rng.normal(size=truth.shape), axis=1), family="linear")
+    builder = EnsembleBuilder(bench.problem, bench.directory, size=10)
+    forest, linear = bench.trials
+    assert forest.loss > linear.loss
+    ensemble = builder.build(bench.trials)
+    assert ensemble is not None
+    first = ensemble.members[0]
+    assert (first.family, first.weight > 0.8, 0.1 < first.temperature < 0.4) == ("random_forest", True, True)
+    assert ensemble.loss < 0.5 * linear.loss
+    blend = sum(m.weigh(m.calibrate(bench.read(bench.trials[m.number]))) for m in ensemble.members)
+    np.testing.assert_allclose(builder.blend(ensemble), blend, rtol=1e-4, atol=1e-7)
+
+
 def test_the_end_adds_temperature_for_log_loss(tmp_path: Path) -> None:
     bench = Bench(tmp_path, make_problem("multiclass", 300, metric="log_loss"))
     bench.keep_some(2, scale=4.0)
@@ -283,8 +303,9 @@ def test_the_end_adds_temperature_for_log_loss(tmp_path: Path) -> None:
     before, after = builder.build(bench.trials), builder.build(bench.trials, finish=True)
     assert before is not None and after is not None
     assert after.members == before.members
-    assert after.temperature > 1.5
-    blend = sum(m.weight * bench.read(bench.trials[m.number]) for m in after.members)
+    assert all(m.temperature > 1.5 for m in after.members)
+    assert 0.5 < after.temperature < 1  # the blend of two is less sure than right
+    blend = sum(m.weigh(m.calibrate(bench.read(bench.trials[m.number]))) for m in after.members)
     flat = apply_temperature(blend, after.temperature)
     assert after.loss == pytest.approx(sk.log_loss(bench.target, flat), rel=1e-5)
     assert after.loss < before.loss

@@ -7,9 +7,9 @@
                 encode    the ColumnTransformer that was fitted in its fold
                 model     LogisticRegression, RandomForestRegressor, LGBMClassifier, CatBoostClassifier ...
 
-Where the ensemble averages roots, the models of a member vote in a separate pipeline; where it has a temperature, a
-LogisticRegression on the logarithms of the vote follows; where it has decision weights, a FixedThresholdClassifier
-holds it all. Fitted objects are put together with `FrozenEstimator`, or in objects
+Where the ensemble averages roots, or a member has a temperature, the models of a member vote in a separate pipeline;
+where the ensemble has a temperature, a LogisticRegression on the logarithms of the vote follows; where it has decision
+weights, a FixedThresholdClassifier holds it all. Fitted objects are put together with `FrozenEstimator`, or in objects
 that were fitted to a toy table, whose learned attributes are then replaced; see `windvane.export.builders`.
 """
 
@@ -154,8 +154,10 @@ def _back(predictor: Predictor) -> Steps:
             (f"{name}.{i}", _on_arrays(model_steps(FoldModel(model, folder, predictor.task, member.family))))
             for i, (model, folder) in enumerate(zip(folds, folders, strict=True))
         ]
-        if labels is not None and predictor.ensemble.averages_roots and len(of_folds) > 1:
-            of_folds = [(name, _average_of_roots(of_folds, labels))]
+        averages_roots = predictor.ensemble.averages_roots and len(of_folds) > 1
+        temperature = member.temperature_of(len(of_folds))
+        if labels is not None and (averages_roots or temperature != 1.0):
+            of_folds = [(name, _average(of_folds, labels, averages_roots, temperature))]
         models += of_folds
         weights += [member.weight / len(of_folds)] * len(of_folds)
     if labels is None or predictor.classes is None:
@@ -170,16 +172,16 @@ def _back(predictor: Predictor) -> Steps:
     return [("vote", _on_arrays([("vote", one), *_power(1 / temperature, predictor.classes)]))]
 
 
-def _average_of_roots(models: Steps, labels: NDArray[Any]) -> Any:
-    """Average models by the roots of their probabilities, as `Ensemble.average_folds` does."""
+def _average(models: Steps, labels: NDArray[Any], of_roots: bool, temperature: float) -> Any:
+    """Average the models of a member, by the roots of their probabilities or plainly, then sharpen or flatten."""
     classes = np.unique(labels)
     mean = np.tile(np.eye(len(classes)), (len(models), 1)) / len(models)  # (m k, k)
     vote = VotingClassifier(models, voting="soft").fit(np.zeros((len(labels), 1)), labels)
     steps = [
         ("vote", vote),  # as a transformer, which gives the probabilities of all models side by side
-        ("root", FunctionTransformer(np.sqrt)),
+        *([("root", FunctionTransformer(np.sqrt))] if of_roots else []),
         ("mean", FunctionTransformer(np.tensordot, kw_args={"b": mean, "axes": 1})),
-        *_power(2.0, classes),
+        *_power((2.0 if of_roots else 1.0) / temperature, classes),
     ]
     return _on_arrays(steps)
 

@@ -15,6 +15,7 @@ from .errors import ModelFileError
 from .output import log_probabilities
 
 MAX_NUMBER = 2**31  # of a trial
+MAX_TEMPERATURE = 1e6
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ class Member:
     weight: float  # above 0; of several targets the mean of `shares`
     folds: tuple[int, ...] = ()  # whose models predict, ascending; empty for all
     shares: tuple[float, ...] = ()  # of each of several targets, at least 0; empty where all have `weight`
+    temperature: float = 1.0  # of the probabilities that one fold model predicts
+
+    def temperature_of(self, n_models: int) -> float:
+        """Return the temperature of an average of its models: those that are each too sure are not so on average."""
+        return self.temperature if n_models == 1 else min(1.0, self.temperature)
+
+    def calibrate(self, prediction: Floats, n_models: int = 1) -> Floats:
+        """Sharpen or flatten what so many of its models predict on average."""
+        return apply_temperature(prediction, self.temperature_of(n_models))
 
     def weigh(self, prediction: NDArray[np.floating[Any]]) -> Floats:
         """Return the member's part of the blend; of several targets the prediction has a column each."""
@@ -40,7 +50,8 @@ class Member:
         weighed = isinstance(self.weight, int | float) and 0 < self.weight <= 1 + 1e-9
         shared = all(0 <= share <= 1 + 1e-9 for share in self.shares)
         numbered = all(0 <= number < MAX_NUMBER for number in (self.number, *self.folds))
-        return named and self.checkpoint not in (".", "..") and weighed and shared and numbered
+        tempered = isinstance(self.temperature, int | float) and 0 < self.temperature < MAX_TEMPERATURE
+        return tempered and named and self.checkpoint not in (".", "..") and weighed and shared and numbered
 
 
 @dataclass(frozen=True)

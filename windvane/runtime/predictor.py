@@ -89,7 +89,8 @@ class EnsemblePredictor:
         """Average what the models predict, one member after the other: no more than its folds are held at once."""
         blend = np.zeros(self.raw_shape(n_rows))
         for member, folds in zip(self.ensemble.members, self.models, strict=True):
-            blend += member.weigh(self.ensemble.average_folds(list(islice(predictions, len(folds)))))
+            average = self.ensemble.average_folds(list(islice(predictions, len(folds))))
+            blend += member.weigh(member.calibrate(average, len(folds)))
         return blend
 
     def decide(self, probabilities: Floats) -> NDArray[np.intp]:

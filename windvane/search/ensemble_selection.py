@@ -27,7 +27,7 @@ from windvane.models.base_model import BaseFamily
 from windvane.models.linear import Linear
 from windvane.runtime.columns.table import PIXELS, Floats
 from windvane.runtime.conformal import Uncertainty
-from windvane.runtime.ensemble import Ensemble, Member
+from windvane.runtime.ensemble import Ensemble, Member, apply_temperature
 from windvane.runtime.output import log_probabilities
 from windvane.search.problem import Problem
 from windvane.search.run.run_directory import RunDirectory
@@ -183,7 +183,20 @@ class EnsembleBuilder:
         weight = problem.weight_of(rows)  # (v,)
         self.weight = weight if weight is not None and weight.any() else None
         self._predictions: dict[tuple[int, str], Singles] = {}
+        self._temperatures: dict[tuple[int, str], float] = {}  # of what is in `_predictions`
         self.seconds = 0.0  # what the last build took
+
+    @property
+    def _is_log_loss(self) -> bool:
+        return self._metric.name == "log_loss" and self._task.is_classification
+
+    @property
+    def _calibrates_members(self) -> bool:
+        """Whether candidates are calibrated one by one.
+
+        Forests are far less sure than right, and models of one fold surer: the selection would compare just that.
+        """
+        return self._is_log_loss and self.problem.table.images is None
 
     def build(self, trials: Sequence[Trial], *, finish: bool = False) -> Ensemble | None:
         """Choose members and weights; None if no trial is usable.
@@ -220,7 +233,14 @@ class EnsembleBuilder:
     def _members(self, trials: Sequence[Trial], weights: Floats, shares: Floats) -> tuple[Member, ...]:
         """Return the members with a weight, largest first; each knows which of its fold models predict."""
         members = [
-            Member(trial.number, trial.checkpoint or "", trial.family, float(weight), shares=tuple(of_targets))
+            Member(
+                trial.number,
+                trial.checkpoint or "",
+                trial.family,
+                float(weight),
+                shares=tuple(of_targets),
+                temperature=self._temperatures[trial.number, trial.checkpoint or ""],
+            )
             for trial, weight, of_targets in zip(trials, weights, shares.tolist(), strict=True)
             if weight > 0
         ]
@@ -231,7 +251,7 @@ class EnsembleBuilder:
 
     def _with_decision(self, ensemble: Ensemble, blend: Floats, most_calls: float) -> Ensemble:
         """Add the temperature, for log loss, or for labels the costs or weights that decide for one."""
-        if self._metric.name == "log_loss":
+        if self._is_log_loss:
             averages_roots = len(self._train_sizes) > 1 and self._task.n_rows >= MIN_ROOT_ROWS
             return replace(ensemble, temperature=fit_temperature(blend, self._loss), averages_roots=averages_roots)
         if self._metric.needs != "labels":
@@ -314,7 +334,7 @@ class EnsembleBuilder:
 
     def _reduced(self, singles: Singles) -> tuple[Singles, Loss]:
         """Log loss looks at the probability of the true class alone: k times less to add up."""
-        if self._metric.name != "log_loss" or not self._task.is_classification:
+        if not self._is_log_loss:
             return singles, self._loss
 
         def log_loss(true_class: Floats) -> float:
@@ -327,10 +347,13 @@ class EnsembleBuilder:
         return np.ascontiguousarray(singles[:, np.arange(singles.shape[1]), self.target])
 
     def _read(self, number: int, checkpoint: str) -> Singles | None:
+        """Return the validation predictions of a trial, calibrated; None if they cannot be read."""
         key = (number, checkpoint)
         if key not in self._predictions:
             array = self.directory.validation_predictions(number, checkpoint)
             if array is None or array.shape[0] != len(self.target):
                 return None  # a newer checkpoint has replaced it, or it is damaged
-            self._predictions[key] = array
+            exact = array.astype(np.float64)
+            self._temperatures[key] = fit_temperature(exact, self._loss) if self._calibrates_members else 1.0
+            self._predictions[key] = apply_temperature(exact, self._temperatures[key]).astype(array.dtype)
         return self._predictions[key]

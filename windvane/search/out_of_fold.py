@@ -29,7 +29,7 @@ def out_of_fold(
         prediction = directory.validation_predictions(member.number, member.checkpoint)
         if prediction is None or prediction.shape != shape:
             return None
-        blend += member.weigh(prediction)
+        blend += member.weigh(member.calibrate(prediction.astype(np.float64)))
     return Predictions(
         problem.table,
         rows,

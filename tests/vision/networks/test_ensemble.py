@@ -117,7 +117,7 @@ def test_a_blend_with_a_temperature_and_a_class_that_training_lacked(fixture: Fi
 @pytest.mark.parametrize("roots", [False, True])
 def test_fold_models_are_averaged_as_the_ensemble_does(roots: bool, fixture: Fixture) -> None:
     predictor = fixture.predictor(("linear", {}), ("linear", {"C": 0.01}), ("network", {}))
-    members = (Member(0, "c", "linear", 0.6), Member(1, "c", "network", 0.4))
+    members = (Member(0, "c", "linear", 0.6, temperature=0.7), Member(1, "c", "network", 0.4, temperature=1.4))
     models = [[predictor.models[0][0], predictor.models[1][0]], predictor.models[2]]
     ensemble = Ensemble(members, 0.1, averages_roots=roots)
     predictor = replace(predictor, ensemble=ensemble, models=models, folders=[[Path(), Path()], [Path()]])

@@ -110,7 +110,8 @@ def _blend(graph: Graph, predictor: Predictor, columns: GraphColumns) -> str:
         for model in models:
             assert isinstance(model, FittedModel)
             found.append(predict(graph, model, encode(graph, columns, model.encoder, encoded)))
-        share = graph.add("Mul", _average_folds(graph, predictor, found), member.weight)
+        average = _sharpen(graph, _average_folds(graph, predictor, found), member.temperature_of(len(models)))
+        share = graph.add("Mul", average, member.weight)
         blend = share if blend is None else graph.add("Add", blend, share)
     assert blend is not None
     return blend
@@ -167,10 +168,14 @@ def _calibrate(graph: Graph, predictor: Predictor, blend: str) -> str:
         knots, values = (np.asarray(row)[:, None] for row in ensemble.calibration)
         second = graph.interpolate(graph.columns(blend, [1]), knots, values)
         return graph.concat([graph.add("Sub", 1.0, second), second])
-    if ensemble.temperature == 1.0:
-        return blend
-    logs = graph.add("Log", graph.clip(blend, SMALLEST_PROBABILITY, 1.0))
-    return graph.softmax(graph.add("Div", logs, ensemble.temperature))
+    return _sharpen(graph, blend, ensemble.temperature)
+
+
+def _sharpen(graph: Graph, probabilities: str, temperature: float) -> str:
+    if temperature == 1.0:
+        return probabilities
+    logs = graph.add("Log", graph.clip(probabilities, SMALLEST_PROBABILITY, 1.0))
+    return graph.softmax(graph.add("Div", logs, temperature))
 
 
 def _decision_values(graph: Graph, predictor: Predictor, probabilities: str) -> str:

@@ -57,7 +57,10 @@ class ImageEnsemble(nn.Module):
         self.image_size = reader.size
         self.classes = [str(label) for label in classes.tolist()]
         self.calibration = _Calibration(ensemble)
-        self.shares = [(one.weight, len(folds)) for one, folds in zip(ensemble.members, models, strict=True)]
+        self.shares = [
+            (one.weight, one.temperature_of(len(folds)), len(folds))
+            for one, folds in zip(ensemble.members, models, strict=True)
+        ]
         self.averages_roots = ensemble.averages_roots
         self.models = nn.ModuleList(_build(model, reader.size) for folds in models for model in folds)
         on_pixels = [isinstance(model, _OfPixels) for model in self.models]
@@ -68,7 +71,10 @@ class ImageEnsemble(nn.Module):
         pixels = images.to(torch.float32)
         features = torch.cat([view(pixels) for view in self.views], dim=1) if len(self.views) else pixels  # (n, p)
         predictions = iter([model(pixels if isinstance(model, _OfPixels) else features) for model in self.models])
-        blend = [weight * self._average_folds(list(islice(predictions, n_folds))) for weight, n_folds in self.shares]
+        blend = [
+            weight * _sharpen(self._average_folds(list(islice(predictions, n_folds))), temperature)
+            for weight, temperature, n_folds in self.shares
+        ]
         probabilities: Tensor = self.calibration(torch.stack(blend).sum(dim=0))
         return probabilities
 
@@ -118,9 +124,13 @@ class _Calibration(nn.Module):
             share = (second - self.knots[i]) / (self.knots[i + 1] - self.knots[i])
             second = self.values[i] + share.clamp(0, 1) * (self.values[i + 1] - self.values[i])
             return torch.stack([1 - second, second], dim=1)
-        if self.temperature == 1.0:
-            return blend
-        return torch.softmax(blend.clamp(SMALLEST_PROBABILITY, 1.0).log() / self.temperature, dim=1)
+        return _sharpen(blend, self.temperature)
+
+
+def _sharpen(probabilities: Tensor, temperature: float) -> Tensor:
+    if temperature == 1.0:
+        return probabilities
+    return torch.softmax(probabilities.clamp(SMALLEST_PROBABILITY, 1.0).log() / temperature, dim=1)
 
 
 def is_expressible(model: Any) -> bool:
