@@ -46,7 +46,7 @@ EXPERIMENTS = (  # each has RESULTS, the table of its results, and plan(), the r
     *("engine.targets_equal_time", "engine.thresholds", "engine.xgboost_search", "fisher.cost", "fisher.estimator"),
     *("fisher.replication", "inspect.cka_speed", "inspect.inside_networks", "metalearning.selector"),
     *("peers.compare", "metalearning.calibration", "metalearning.metric_groups", "metalearning.policies"),
-    *("metalearning.after_start", "metalearning.prediction_cost"),
+    *("metalearning.after_start", "metalearning.member_temperatures", "metalearning.prediction_cost"),
     *("metalearning.real_runs", "peers.diagnose", "peers.first_answer", "peers.ten_minutes", "throughput.augmentation"),
     *("throughput.bfloat16", "throughput.images_per_second", "reliability.campaign", "reliability.starved_images"),
     *("uncertainty.coverage", "vision.block_features", "vision.checkpoint_regret", "vision.cifar_ten_minutes"),

@@ -157,7 +157,7 @@ class Split(NamedTuple):
     digest: str
 
 
-def load_split(table: str) -> Split:
+def load_split(table: str, seed: int = SPLIT_SEED) -> Split:
     """Read `table` and cut it 75/25, stratified by class."""
     X, y, row = read_table(table)
     if row.task == "regression":
@@ -165,7 +165,7 @@ def load_split(table: str) -> Split:
     else:
         classes, labels = np.unique(y.astype(str).to_numpy(dtype=object), return_inverse=True)
         n_classes, strata = len(classes), labels
-    train, test = train_test_split(np.arange(len(y)), test_size=TEST_SHARE, random_state=SPLIT_SEED, stratify=strata)
+    train, test = train_test_split(np.arange(len(y)), test_size=TEST_SHARE, random_state=seed, stratify=strata)
     digest = hashlib.sha256(test.astype("<i8").tobytes()).hexdigest()[:16]
     part = [X.iloc[rows].reset_index(drop=True) for rows in (train, test)]
     return Split(row.task, n_classes, part[0], part[1], labels[train], labels[test], digest)

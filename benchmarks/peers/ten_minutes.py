@@ -1,7 +1,7 @@
 """windvane in ten minutes and in one, against AutoGluon best_quality in ten, on eight tables.
 
 Claim: after 600 s windvane is ahead of AutoGluon on more than half of the tables, and no worse than after 60 s.
-Protocol: as `compare.py` (one 75/25 split, random state 0), but each system has a core of its own and they run side by
+Protocol: as `compare.py` (one 75/25 split, random state 0), but each system has a separate core and they run side by
     side, so that what else the machine does slows both alike. The tables are a random draw of three with two classes,
     three with more and two with numbers, among those of `compare.py` of at least 1,000 rows without texts.
 Hardware: 2 cores, no GPU, one for each system. Repeats: 1.

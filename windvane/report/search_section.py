@@ -78,6 +78,8 @@ def ensemble_section(data: ReportData) -> Section:
     n_models = sum(map(len, data.predictor.models))
     words = f"{counted(len(ensemble.members), 'member')}, {n_models} models in all"
     how = " by the square roots of their probabilities" if ensemble.averages_roots else ""
+    if any(member.temperature != 1.0 for member in ensemble.members):
+        how += ", sharpens or flattens them as validation rows want it"
     content = [
         paragraph(
             f"{words}: each member averages the models of its folds{how}, and the ensemble is their weighted average."

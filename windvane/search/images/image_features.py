@@ -45,7 +45,7 @@ class ImageFeatures:
 
 
 def load_in_background(weights: tuple[str, ...], slowdown: float, budget: Budget) -> Future[TrainedModel] | None:
-    """Begin to load the first network; None where there is none, or no time on a machine that is so slow."""
+    """Begin to load the first network; None without weights, or where a machine is too slow for it."""
     if not weights or NETWORK_CORE_SECONDS * slowdown > NETWORK_SHARE * budget.seconds:
         return None
     return in_background(lambda: _load_network(weights[0]), waits_at_exit=True)
