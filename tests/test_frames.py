@@ -78,7 +78,13 @@ def test_from_fit_and_predict_to_lightgbm(tmp_path: Path, monkeypatch: pytest.Mo
     options = {"policy": "holdout", "n_trials": 1, "n_jobs": 1, "random_state": 0, "verbose": 0}
     model = AutoClassifier(families=[Recording(str(stack))], **options).fit(X, y)
     assert next(found for found, (_, message) in sent if message["do"] == "train") == ["fit", "_fit", "run", "submit"]
-    assert functions(json.loads(stack.read_text())) == ["main", "train_trial", "train_until", "_train_iterations"]
+    assert functions(json.loads(stack.read_text())) == [
+        "main",
+        "train_trial",
+        "train_side_by_side",
+        "train_until",
+        "_train_iterations",
+    ]
 
     predicted = record(monkeypatch, lightgbm.Booster, "predict")
     model.predict(X[:5])

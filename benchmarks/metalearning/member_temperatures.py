@@ -2,11 +2,11 @@
 
 Claim: the test log loss falls where it is small already, and does not change elsewhere.
 Protocol: the twenty tables of `../shared/data/tables` with three classes and more, 500 to 8,000 rows and no texts, that
-    no benchmark of systems uses; a 75/25 split; one search of 45 s with two workers for log loss; both ensembles are
+    no benchmark of systems uses; a 75/25 split; one search of 30 s with two workers for log loss; both ensembles are
     built from its trials, and only they differ.
 Hardware: 2 cores, no GPU. Repeats: 1 split, 1 seed.
 
-    python -m benchmarks.metalearning.member_temperatures run      # 17 minutes; resumes
+    python -m benchmarks.metalearning.member_temperatures run      # 12 minutes; resumes
     python -m benchmarks.metalearning.member_temperatures table
 """
 
@@ -25,7 +25,7 @@ from benchmarks.markdown import print_head
 from benchmarks.peers.compare import SPLIT_SEED, load_split
 from benchmarks.result_table import Row, results_of
 
-SECONDS, WORKERS, SIZE = 45.0, 2, 25
+SECONDS, WORKERS, SIZE = 30.0, 2, 25
 MIN_ROWS, MAX_ROWS = 500, 8_000
 SMALL = 0.12  # a log loss below is that of a table whose classes are nearly always told apart
 SAME = 0.002  # relative differences below count as none

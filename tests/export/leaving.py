@@ -124,9 +124,13 @@ def make_predictor(
     weight: Any = None,
     iterations: int = 8,
     log_link: bool = False,
+    calibrated: bool = True,
     **ensemble: Any,
 ) -> Predictor:
-    """Train one or two folds of each member a little and keep them as a run does."""
+    """Train one or two folds of each member a little and keep them as a run does.
+
+    `calibrated`: members of classifiers have temperatures.
+    """
     frame = to_frame(X)
     schema = infer_schema(frame)
     table = schema.transform(frame)
@@ -145,7 +149,7 @@ def make_predictor(
             model.save(place)
         models.append([TABLE_FAMILIES[family].load(place, TrainingContext(task, 0)) for place in places])
         folders.append(places)
-        temperature = 1.0 if kind == "regression" else (0.6, 1.4)[number % 2]
+        temperature = (0.6, 1.4)[number % 2] if calibrated and kind != "regression" else 1.0
         records.append(Member(number, "checkpoint_0000", family, float(weights[number]), temperature=temperature))
     metric = get_metric("auto", task, classes)
     return Predictor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ SCALED = [
     name for name in TABLE_FAMILIES if name not in ("lightgbm", "catboost", "xgboost", "random_forest", "extra_trees")
 ]
 SCALED.remove("hist_gradient_boosting")
+make_models = partial(make_predictor, calibrated=False)  # each model is compared alone
 
 
 def test_every_kind_of_model_can_leave() -> None:
@@ -70,7 +72,7 @@ def test_every_scaling_with_merged_levels_and_weighed_classes(scale: str, kind: 
     config: dict[str, Any] = {"scale": scale, "merge_rare": True, "min_frequency": 0.15, "onehot_max": 150}
     config |= {"impute": "most_frequent", "class_weight": "balanced", "quantiles": 20, "quantile_shape": "uniform"}
     members = [(name, config) for name in families_of(kind) if name in SCALED]
-    predictor = make_predictor(tmp_path / "kept", X, make_target(X, kind), kind, members, folds=1)
+    predictor = make_models(tmp_path / "kept", X, make_target(X, kind), kind, members, folds=1)
     each_agrees(predictor, changed(make_frame(seed=1)), tmp_path / "out")
 
 
@@ -80,7 +82,7 @@ def test_a_log_link_leaves_on_the_scale_of_the_target(objective: str, family: st
     X = make_frame()
     y = np.random.default_rng(0).poisson(np.exp(make_target(X, "regression") / 40 - 24)) * 10.0
     members = [(family, {"objective": objective, "learning_rate": 0.2})]
-    predictor = make_predictor(tmp_path / "kept", X, y, "regression", members, iterations=30, log_link=True)
+    predictor = make_models(tmp_path / "kept", X, y, "regression", members, iterations=30, log_link=True)
     found = predictor.predict(X)
     assert found.min() > 0 and abs(found.mean() / y.mean() - 1) < 0.3 and np.corrcoef(found, y)[0, 1] > 0.8
     each_agrees(predictor, changed(make_frame(seed=1)), tmp_path / "out")
@@ -98,7 +100,7 @@ def test_every_configuration_of_every_family(pair: tuple[str, Kind], seed: int, 
     with tempfile.TemporaryDirectory() as work:
         y = make_target(make_frame(n, seed), kind)
         try:
-            predictor = make_predictor(Path(work) / "kept", X, y, kind, [(family, config)], iterations=24, folds=1)
+            predictor = make_models(Path(work) / "kept", X, y, kind, [(family, config)], iterations=24, folds=1)
         except np.linalg.LinAlgError:  # a discriminant of classes with few rows; in a search its trial fails
             reject()
         each_agrees(predictor, other, Path(work) / "out")
@@ -110,7 +112,7 @@ def test_sets_of_categories_that_trees_split_by(family: str, kind: Kind, tmp_pat
     X = make_frame(900)
     score = X["place"].cat.codes % 3 + (X["colour"] == "blue")
     y = score * 10.0 if kind == "regression" else np.array(CLASSES[kind])[score % len(CLASSES[kind])]
-    predictor = make_predictor(tmp_path / "kept", X, y, kind, [(family, {})], iterations=30)
+    predictor = make_models(tmp_path / "kept", X, y, kind, [(family, {})], iterations=30)
     model: Any = predictor.models[0][0]
     text = model.booster.model_to_string() if family == "lightgbm" else str(model.booster.get_dump())
     assert ("cat_threshold=" if family == "lightgbm" else ":{") in text
@@ -123,5 +125,5 @@ def test_weights_of_rows(kind: Kind, tmp_path: Path) -> None:
     members = [(name, {}) for name in families_of(kind) if name != "catboost"]
     weight = 1.0 + np.arange(len(X)) % 3
     y = make_target(X, kind)
-    predictor = make_predictor(tmp_path / "kept", X, y, kind, members, weight=weight, folds=1)
+    predictor = make_models(tmp_path / "kept", X, y, kind, members, weight=weight, folds=1)
     each_agrees(predictor, X, tmp_path / "out")
