@@ -28,6 +28,7 @@ from windvane.data.target import (
     counted_rows,
     encode_target,
     ordered_categories,
+    similar_labels,
     written_form,
 )
 from windvane.data.targets import are_several, encode_as_trained, encode_targets, strata_of
@@ -278,7 +279,7 @@ def prepare_problem(
     if by.splitter is not None:
         reason = describe_split(by.splitter) if isinstance(by.splitter, TimeSplit) else "the splitter that was given"
         policy = Policy(policy.name, len(folds), policy.halving, reason)
-    warnings += doubts(schema)
+    warnings += [*similar_labels(labels or ()), *doubts(schema)]
     if by.time is None:  # in the order of time there are trends, and later rows are not predicted by their number
         warnings += identifier_doubts(kept_identifiers)
     if by.time is None and by.splitter is None and by.groups is None and targets is None:
