@@ -54,6 +54,7 @@ def test_codes_are_read_alike_in_both_tables(tmp_path: Path) -> None:
     [
         (["--target", "weight"], "--target='weight' is not known"),
         (["--out", "page.txt"], "ends in .html"),
+        (["--date-format", "target=dd.mm.yyyy"], "--date-format['target']='dd.mm.yyyy' is not usable. Allowed: a form"),
         (["--task", "clustering", "--target", "target"], "task='clustering'"),
         (["--test", "nowhere.csv"], "nowhere.csv does not exist"),
     ],
@@ -71,3 +72,10 @@ def test_a_table_of_the_target_alone(tmp_path: Path) -> None:
         done = shell(*words, tmp_path / "t.csv", "--target", "label")
         assert done.exit_code == 2
         assert done.stderr == "windvane: The table has no column beside label. Allowed: at least one to learn from.\n"
+
+
+def test_a_title_above_the_names(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("Sales of 2024,,\na,b,y\n1,2,3\n4,5,6\n")
+    code, _, err = run(tmp_path / "t.csv", "--target", "y")
+    assert code == 2
+    assert "The first line has no name for 2 columns; if the names stand further down, delete the lines above" in err

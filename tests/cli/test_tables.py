@@ -170,6 +170,7 @@ def test_quiet(recorder: type[Recorder], table: Path) -> None:
         (["--target", "LABLE"], "--target='LABLE' is not known. Did you mean 'label'?"),
         (["--target", "label", "--metric", "ROC-AUC"], "--metric='ROC-AUC' is not known. Did you mean 'roc_auc'?"),
         (["--target", "label", "--policy", "cv4"], "--policy='cv4' is not known."),
+        (["--target", "label", "--time-column", "size", "--gap", "7x"], "--gap='7x' is not a length of time."),
         (["--target", "label", "--jobs", "0"], "--jobs=0 is not usable."),
         (["--target", "label", "--seed", "-1"], "--seed=-1 is not usable."),
         (["--target", "label", "--type", "size=numeric"], "--type['size']='numeric' is not known."),

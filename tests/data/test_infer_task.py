@@ -44,3 +44,24 @@ def test_plain_cases(values: Any, task: str) -> None:
     inferred, reason = infer_task(pd.Series(values))
     assert inferred == task
     assert reason
+
+
+NUMBERS = [f"{i}.5" for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([*NUMBERS, "n.a."], "numbers, except for 'n.a.'"),
+        ([*NUMBERS, "<5", None], "numbers, except for '<5'"),
+        ([*(f"{i}.000,50 €" for i in range(1, 40)), "price"], "numbers, except for 'price'"),
+    ],
+)
+def test_one_text_among_numbers_makes_no_classes(values: Any, reason: str) -> None:
+    assert infer_task(pd.Series(values)) == ("regression", reason)
+
+
+@pytest.mark.parametrize("others", [["a", "b", "c", "d", "e"], [f"A{i}" for i in range(10)]])
+def test_many_texts_among_numbers_are_classes(others: list[str]) -> None:
+    assert infer_task(pd.Series([*NUMBERS, *others]))[0] == "classification"
+    assert infer_task(pd.Series(["1", "2", "3", "other"] * 50))[0] == "classification"

@@ -279,7 +279,7 @@ TEN = np.arange(10) % 2
             "2 missing values, the first in row 8; leave",
         ),
         (TEN, 2, SplitOptions(groups=[[1], [2]] * 5), "groups cannot be used"),
-        (TEN, 3, SplitOptions(groups=TEN), "groups has 2 distinct value(s), but 3 are needed."),
+        (TEN, 3, SplitOptions(groups=TEN), "but 3 are needed. Allowed: more, or a policy with fewer folds"),
         (TEN, 1, SplitOptions(groups=TEN * 0), "groups has 1 distinct value(s), but 2 are needed."),
         (TEN, 2, SplitOptions(time=range(9)), "time has 9 values, but there are 10 rows."),
         (

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import DataConversionWarning
 
 from windvane.data.splits import SplitOptions, make_folds
-from windvane.data.target import choose_positive, counted_rows, encode_target
+from windvane.data.target import choose_positive, counted_rows, encode_target, similar_labels
 from windvane.errors import InputError
 
 
@@ -257,3 +257,19 @@ def test_ordered_numbers_may_fall():
 def test_categories_without_an_order_are_sorted():
     _, classes = encode_target(pd.Categorical(["high", "low"], ["low", "high"]), "classification")
     assert classes.tolist() == ["high", "low"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (["yes", "no", "Yes", "no "], ["'yes' and 'Yes'", "'no' and 'no '"]),
+        (["New York", "New  York"], ["'New York' and 'New  York'"]),
+        (["a", "A"], []),  # letters are told apart by their case
+        (["a", "a "], ["'a' and 'a '"]),
+        ([1, True, None], []),
+    ],
+)
+def test_labels_that_are_written_almost_alike(labels, named):
+    found = similar_labels(labels)
+    assert len(found) == bool(named)
+    assert all(pair in found[0] for pair in named)

@@ -153,7 +153,7 @@ def test_a_date_of_the_other_order_is_an_error_with_both_readings():
         "Column 'd' holds '05/31/2024', which is no date in the order day/month of training (%d/%m/%Y); as month/day "
         "it would be 31 May 2024. Write all its dates in one order."
     )
-    with pytest.raises(InputError, match="Column 'd' holds 'x', but must be a date as in training"):
+    with pytest.raises(InputError, match="Column 'd' holds 'x', but must be a date in the format %d/%m/%Y as in"):
         schema.transform(pd.DataFrame({"d": ["x"]}))
 
 
@@ -172,3 +172,27 @@ def test_targets_weights_and_times_that_are_written():
     assert folds[0].validation.tolist() == [0, 1, 2]
     with pytest.raises(InputError, match="time holds texts such as '01/02/2024', in which day and month"):
         make_folds(np.arange(4.0), 1, seed=0, by=SplitOptions(time=["01/02/2024", "02/03/2024"] * 2))
+
+
+def test_a_text_among_numbers_or_dates_is_named():
+    days = pd.date_range("2024", periods=40).strftime("%d.%m.%Y").tolist()
+    schema, _ = learned(
+        plain=[*(f"{i}.5" for i in range(40)), "<5"],
+        written=[*(f"{i}.000,50 €" for i in range(1, 41)), "unknown"],
+        day=[*days, "never"],
+        grade=["1", "2", "other", "3"] * 10 + ["1"],
+        code=[f"A{i}" for i in range(41)],
+    )
+    assert {column.kind for column in schema.columns} == {"category"}
+    assert reading_notes(schema) == (
+        "3 columns are read as categories, though most values are numbers or dates: 'plain' ('<5' is no number), "
+        "'written' ('unknown' is no number), 'day' ('never' is no date). Leave such values empty to read the others as "
+        "what they are.",
+    )
+    assert type(schema).from_json(schema.to_json()) == schema
+
+
+def test_a_column_that_is_said_to_be_a_category_needs_no_note():
+    frame = pd.DataFrame({"a": [*map(str, range(40)), "x"]})
+    assert reading_notes(infer_schema(frame, {"a": "category"})) == ()
+    assert reading_notes(infer_schema(frame.astype("category"))) == ()

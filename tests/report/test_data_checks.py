@@ -170,3 +170,17 @@ def test_time_for_the_columns_is_limited(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(data_checks, "MAX_SECONDS", -1.0)
     problem, schema = make(*sound())
     assert alone(problem, schema) == {}
+
+
+def test_labels_that_differ_in_spaces() -> None:
+    X, y = sound()
+    problem, schema = make(X, y)
+    texts = find_data_issues(problem.table, schema, problem.target, {}, ["due", "due "], ids=[])
+    assert texts[0].startswith("Classes differ in spaces or capital letters alone: 'due' and 'due '.")
+
+
+def test_a_class_in_every_row_brings_no_warning_of_scikit_learn(recwarn: pytest.WarningsRecorder) -> None:
+    X, _ = sound()
+    problem, schema = make(X.iloc[:60], np.arange(60))
+    alone(problem, schema)
+    assert not recwarn.list

@@ -54,7 +54,7 @@ def test_the_last_resort_is_a_constant_that_says_so(kind: str, tmp_path: Path) -
     X = X[: len(y)]
     weight = np.linspace(1, 2, len(y))
     model = made(2, n_jobs=1, verbose=0, random_state=0, families=["lightgbm"], run_dir=tmp_path / "run", policy="cv3")
-    with pytest.warns(UserWarning, match="No model was trained within the time budget of 2 s: this one predicts the"):
+    with pytest.warns(UserWarning, match="No model was trained in the 2 s of the search: this one predicts the"):
         model.fit(X, y, sample_weight=weight)
     assert [trial.family for trial in model.trials_] == ["constant"]
     if kind == "classes":

@@ -78,7 +78,7 @@ def test_a_run_without_a_model_says_so(tmp_path: Path, data) -> None:
     for path in (root / "ensemble.json", root / "history.jsonl"):
         path.unlink()
     shutil.rmtree(root / "trials" / "00000")
-    with pytest.raises(NoModelError, match="no usable model yet"):
+    with pytest.raises(NoModelError, match="no usable model yet; fit with the same data and settings"):
         load(root)
 
 

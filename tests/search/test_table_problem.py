@@ -253,3 +253,9 @@ def test_how_the_table_was_read_is_said() -> None:
     )
     (warning,) = prepared.warnings
     assert "no value decides between the orders: 'day'" in warning
+
+
+def test_labels_that_differ_in_spaces_are_a_warning() -> None:
+    spaced = [f"{label} " if i % 7 == 0 else label for i, label in enumerate(labels())]
+    (warning,) = run(frame(), spaced).warnings
+    assert warning.startswith("Classes differ in spaces or capital letters alone: 'class 0' and 'class 0 ', 'class 1' ")

@@ -32,12 +32,15 @@ OPTIONS = {
     "by": "--by",
     "column_types": "--type",
     "date_formats": "--date-format",
+    "embargo": "--embargo",
     "families": "--families",
     "folder": "--out",
+    "gap": "--gap",
     "id_columns": "--id",
     "ignore": "--ignore",
     "label": "--label",
     "lags": "--lags",
+    "max_train_size": "--max-train-size",
     "memory_limit": "--memory",
     "method": "--method",
     "metric": "--metric",
@@ -52,6 +55,7 @@ OPTIONS = {
     "recall": "--recall",
     "run_dir": "--out",
     "sample_weight": "--weight",
+    "test_size": "--test-size",
     "threshold": "--value",
     "time": "--time-column",
     "valid": "--valid",
@@ -280,10 +284,17 @@ def _without(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 def check_column(option: str, name: str, frame: pd.DataFrame) -> None:
     """Raise InputError if the column that an option names is not there."""
-    from windvane.errors import unknown_name_error
+    from windvane.errors import InputError, unknown_name_error
 
     if name not in frame.columns:
-        raise unknown_name_error(option, name, map(str, frame.columns))
+        error = unknown_name_error(option, name, map(str, frame.columns))
+        unnamed = sum(str(column).startswith("Unnamed: ") for column in frame.columns)  # so called by pandas
+        if unnamed > 1:  # one is that of row numbers
+            error = InputError(
+                f"{error} The first line has no name for {unnamed} columns; if the names stand further down, delete "
+                "the lines above them."
+            )
+        raise error
 
 
 def parse_time(time: str) -> float:

@@ -10,9 +10,15 @@ import numpy as np
 import pandas as pd
 
 from windvane.data.date_formats import find_date_format
-from windvane.data.number_columns import number_forms
-from windvane.errors import InputError, check_choice, unknown_name_error
-from windvane.pages.texts import counted
+from windvane.data.number_columns import (
+    LEAST_NUMBERS,
+    MOST_ODD,
+    number_forms,
+    texts_beside_numbers,
+    without_digits,
+)
+from windvane.errors import InputError, check_choice, check_usable, some_of, unknown_name_error
+from windvane.pages.texts import counted, cut
 from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.column_values import MISSING_TEXTS, distinct_texts, kind_of, plain_numbers, to_numbers
 from windvane.runtime.columns.dates import PARTS, date_parts, order_of, to_dates, to_seconds
@@ -23,6 +29,7 @@ from windvane.runtime.columns.table import Floats, Integers
 MIN_WORDS = 4.0  # texts have at least as many words on average
 MIN_DISTINCT = 0.5  # and at least this share of them is distinct
 SAMPLE = 1000  # texts whose words are counted
+MAX_NAMED, MAX_SHOWN = 8, 20  # in a message: columns, and letters of a value
 READABLE_KINDS = ("number", "category", "date", "text")  # that a user can ask for
 
 
@@ -95,14 +102,22 @@ def describe_columns(schema: Schema) -> pd.DataFrame:
 
 
 def reading_notes(schema: Schema) -> tuple[str, ...]:
-    """Say which texts are read as numbers, in which form."""
+    """Say which texts are read as numbers, in which form, and which almost are."""
     names: dict[str, list[str]] = {}
     for column in schema.columns:
         if column.number_format is not None:
             names.setdefault(column.number_format, []).append(column.name)
-    return tuple(
+    notes = [
         f"{_columns_are(some)} read as numbers written like {form}: {listed(some)}." for form, some in names.items()
-    )
+    ]
+    odd = [(column.name, column.reason) for column in schema.columns if column.kind == "category" and column.reason]
+    if odd:
+        columns = some_of([f"{name!r} ({reason})" for name, reason in odd], MAX_NAMED)
+        notes.append(
+            f"{_columns_are([name for name, _ in odd])} read as categories, though most values are numbers or dates: "
+            f"{columns}. Leave such values empty to read the others as what they are."
+        )
+    return tuple(notes)
 
 
 def doubts(schema: Schema) -> tuple[str, ...]:
@@ -155,7 +170,7 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
         except InputError:
             pass  # a text stands further down
     codes, texts = _category_texts(values)
-    missing = int((codes < 0).sum())
+    missing, reason = int((codes < 0).sum()), None
     if len(texts) == 0 or (len(texts) == 1 and missing == 0):
         return _dropped_column(name, len(values), missing)
     if kind != "category":
@@ -173,7 +188,20 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
         words = np.mean([len(text.split()) for text in texts[:SAMPLE]])
         if words >= MIN_WORDS and len(texts) >= MIN_DISTINCT * (len(values) - missing):
             return Column(name, "text", n_missing=missing, n_unique=len(texts))
-    return Column(name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts))
+        reason = _why_category(texts)
+    return Column(name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts), reason=reason)
+
+
+def _why_category(texts: list[str]) -> str | None:
+    """Name a value that makes categories of a column whose many other values are numbers or dates."""
+    odd, kind = texts_beside_numbers(texts), "number"
+    if not odd:
+        odd, rest = without_digits(texts)
+        is_few = 0 < len(odd) <= MOST_ODD * len(texts) and len(rest) >= LEAST_NUMBERS
+        if not is_few or find_date_format(rest, None)[0] is None:
+            return None
+        kind = "date"
+    return f"{cut(odd[0], MAX_SHOWN)!r} is no {kind}"
 
 
 def infer_number_columns(names: list[str], block: Floats) -> list[Column]:
@@ -212,6 +240,9 @@ def _wanted_kinds(
         for name in given:
             if name_text(name) not in names:
                 raise unknown_name_error(argument, name, names)
+    for name, form in date_formats.items():
+        is_format = isinstance(form, str) and "%" in form
+        check_usable(f"date_formats[{name!r}]", form, is_format, "a format of strftime, as in '%d.%m.%Y'")
     formats = {name_text(name): form for name, form in date_formats.items()}
     wanted: dict[str, tuple[str, str | None]] = {name: ("date", form) for name, form in formats.items()}
     for name, kind in column_types.items():

@@ -226,7 +226,8 @@ def _spread_groups(strata: Integers, groups: Integers, n_folds: int, seed: int) 
     """Return the fold of each row, -1 for none; groups stay whole, and are stratified as far as that allows."""
     n_groups = int(groups.max()) + 1
     if n_groups < max(2, n_folds):
-        raise InputError(f"groups has {n_groups} distinct value(s), but {max(2, n_folds)} are needed.")
+        fewer = " Allowed: more, or a policy with fewer folds, such as 'cv3' or 'holdout'." if n_folds > 2 else ""
+        raise InputError(f"groups has {n_groups} distinct value(s), but {max(2, n_folds)} are needed.{fewer}")
     parts = n_folds
     if n_folds == 1:  # the first of enough parts is the hold-out
         parts = min(n_groups, max(round(1 / HOLDOUT), -(-len(groups) // MAX_HOLDOUT_ROWS)))

@@ -13,8 +13,8 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
 from windvane.data.files import unmask
-from windvane.data.number_columns import number_forms
-from windvane.errors import InputError
+from windvane.data.number_columns import number_forms, texts_beside_numbers
+from windvane.errors import InputError, some_of
 from windvane.pages.texts import counted
 from windvane.runtime.columns.column_values import plain_numbers, to_canonical_text, to_numbers
 from windvane.runtime.columns.number_texts import Evidence
@@ -24,6 +24,7 @@ TaskType = Literal["classification", "regression"]
 
 MAX_INTEGER_CLASSES = 20  # integers with more distinct values are taken for amounts
 MIN_ROWS_PER_CLASS = 3
+MAX_NAMED = 8  # of groups of labels in a warning
 _WEIGHT_STEPS = 2.0**24  # weights are rounded to the precision of float32, so that the noise of a factor is gone
 
 
@@ -56,6 +57,22 @@ def ordered_categories(y: Any) -> NDArray[Any] | None:
         values = values.iloc[:, 0]
     dtype = getattr(values, "dtype", None)
     return np.asarray(dtype.categories) if isinstance(dtype, pd.CategoricalDtype) and dtype.ordered else None
+
+
+def similar_labels(labels: Sequence[object]) -> list[str]:
+    """Return a warning if classes differ in nothing but spaces and capital letters, as entries typed by hand do."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        if isinstance(label, str):
+            text = " ".join(label.split())
+            alike.setdefault(text.casefold() if len(text) > 1 else text, []).append(repr(label))
+    found = [" and ".join(same) for same in alike.values() if len(same) > 1]
+    if not found:
+        return []
+    return [
+        f"Classes differ in spaces or capital letters alone: {some_of(found, MAX_NAMED)}. They are learned as "
+        "separate classes; if they mean the same, write them alike."
+    ]
 
 
 def choose_positive(
@@ -97,6 +114,9 @@ def infer_task(target: pd.Series) -> tuple[TaskType, str]:
         present = pd.Series(to_numbers(present, form)).dropna()
     distinct = int(present.nunique())
     if not types.is_numeric_dtype(present.dtype) or types.is_bool_dtype(present.dtype):
+        odd = texts_beside_numbers([value for value in present.unique() if isinstance(value, str)])
+        if odd:
+            return "regression", f"numbers, except for {odd[0]!r}"
         are = "is no number" if distinct == 1 else "are not numbers"
         return "classification", f"{counted(distinct, 'distinct value')} that {are}"
     if (present != present.round()).any():
@@ -166,7 +186,7 @@ def _check_weights(sample_weight: Any, n_rows: int) -> Floats:  # (n_rows,)
         )
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"sample_weight cannot be used: {error}. Allowed: a number of at least 0 for each row."
+            f"sample_weight cannot be used: {str(error).rstrip('.')}. Allowed: a number of at least 0 for each row."
         ) from error
     if weight.shape != (n_rows,):
         raise InputError(

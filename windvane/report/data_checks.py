@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from windvane.data.target import similar_labels
 from windvane.errors import some_of
 from windvane.evaluation.columns.identifiers import MAX_TREE_ROWS, score_column
 from windvane.pages.texts import counted
@@ -168,17 +169,19 @@ def _column_issues(table: Table, schema: Schema, ids: Sequence[str], left_out_id
 
 
 def _class_issues(target: Integers, labels: Sequence[str]) -> list[str]:
-    counts = np.bincount(target, minlength=len(labels))
+    counts, similar = np.bincount(target, minlength=len(labels)), similar_labels(labels)
     rare = [f"{labels[i]} ({counts[i]:,})" for i in np.argsort(counts) if counts[i] < RARE_CLASS_ROWS]
     if rare:
-        return [f"Fewer than {RARE_CLASS_ROWS} rows of {some_of(rare, MAX_NAMED)}: scores on them are uncertain."]
+        text = f"Fewer than {RARE_CLASS_ROWS} rows of {some_of(rare, MAX_NAMED)}: scores on them are uncertain."
+        return [*similar, text]
     if counts.min() < IMBALANCE * counts.max():
         i, j = int(counts.argmin()), int(counts.argmax())
         return [
+            *similar,
             f"Classes are unbalanced: {counts[i]:,} rows of “{labels[i]}”, {counts[j]:,} of “{labels[j]}”. Accuracy "
-            "is misleading here; roc_auc, average_precision or balanced_accuracy are not."
+            "is misleading here; roc_auc, average_precision or balanced_accuracy are not.",
         ]
-    return []
+    return similar
 
 
 def _regression_target_issues(target: Floats) -> list[str]:

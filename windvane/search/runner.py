@@ -323,7 +323,8 @@ def read_result(
         uncertainty = ensemble and builder.uncertainty(ensemble)
     if ensemble is None:
         raise NoModelError(
-            f"The run in {str(directory.root)!r} has no usable model yet:\n" + describe_failures(history.trials)
+            f"The run in {str(directory.root)!r} has no usable model yet; fit with the same data and settings "
+            f"continues it:\n{describe_failures(history.trials)}"
         )
     predictor = _open_predictor(directory, ensemble, families, resolved, threads)
     if predictor.images is None:

@@ -304,7 +304,7 @@ class Search:
         what = "the frequencies of the classes" if task.kind != "regression" else "the mean"
         what = what if task.quantile is None else f"the quantile {task.quantile:g}"
         warn_user(
-            f"No model was trained within the time budget of {self.budget.seconds:g} s: this one predicts {what} "
+            f"No model was trained in the {self.budget.seconds:g} s of the search: this one predicts {what} "
             "for every row. The machine may be busy, or the budget too short for the data: call resume, or give "
             "more time.",
         )

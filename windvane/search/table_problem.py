@@ -22,6 +22,7 @@ from windvane.data.target import (
     counted_rows,
     encode_target,
     ordered_categories,
+    similar_labels,
     written_form,
 )
 from windvane.data.targets import are_several, encode_as_trained, encode_targets, strata_of
@@ -97,7 +98,13 @@ def prepare_table_problem(
     task = replace(task, quantile=quantile_level(resolved), log_link=log_link)
     check_own_metric(resolved, rows.target, task, rows.weight)
     folds, policy, moved = _split(rows, task, settings)
-    warnings += [*doubts(schema), *_doubts_about_rows(rows, schema, table, task, resolved, useful_ids), *moved]
+    labels = () if rows.classes is None else rows.classes.tolist()
+    warnings += [
+        *similar_labels(labels),
+        *doubts(schema),
+        *_doubts_about_rows(rows, schema, table, task, resolved, useful_ids),
+        *moved,
+    ]
     notes = []
     if rows.classes is not None and resolved.positive is not None and resolved.uses_positive:
         notes.append(f"{resolved.name}: the positive class is {rows.classes.tolist()[resolved.positive]!r} ({why}).")

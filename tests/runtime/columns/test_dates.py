@@ -66,7 +66,7 @@ def test_objects_of_several_time_zones():
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (["2024-01-01", "soon"], "Column 'c' holds 'soon', but must be a date as in training."),
+        (["2024-01-01", "soon"], "Column 'c' holds 'soon', but must be a date in the format %Y-%m-%d as in training."),
         ([3, 4], "Column 'c' holds 3 (and 1 more), but must be a date"),
         (pd.to_timedelta(["1h"]), "but must be a date as in training."),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,9 @@ def _predict_half(values: Floats, target: NDArray[Any], half: NDArray[np.bool_],
     if n_classes == 0:
         tree = DecisionTreeRegressor(**settings).fit(values[half], target[half])
         return np.asarray(tree.predict(values[~half]))
-    classifier = DecisionTreeClassifier(**settings).fit(values[half], target[half])
+    with catch_warnings():
+        simplefilter("ignore", UserWarning)  # of scikit-learn, on targets with about as many classes as rows
+        classifier = DecisionTreeClassifier(**settings).fit(values[half], target[half])
     probabilities = np.zeros(((~half).sum(), n_classes))
     probabilities[:, classifier.classes_] = classifier.predict_proba(values[~half])
     return probabilities

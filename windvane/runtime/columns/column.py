@@ -31,7 +31,7 @@ class Column:
     timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
     parts: tuple[str, ...] = ()  # the numbers made of a date: those of `dates.PARTS` that varied in training
     constant: float | None = None  # the one number that was there in training beside missing ones; others count as it
-    reason: str | None = None  # why the column was dropped
+    reason: str | None = None  # why the column was dropped, or is a category though most of its texts are numbers
 
     def to_json(self) -> dict[str, Any]:
         """Describe the column in JSON's types, leaving out what has its default."""

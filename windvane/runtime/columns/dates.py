@@ -41,7 +41,7 @@ def _refuse_dates(wrong: NDArray[np.bool_], texts: pd.Series, form: str | None) 
                 f"Column {texts.name!r} holds {text!r}, which is no date in the order {order} of training ({form}); as "
                 f"{reverse} it would be {other.day} {other:%B %Y}. Write all its dates in one order."
             )
-    refuse_where(wrong, texts, "date")
+    refuse_where(wrong, texts, "date" if form is None else f"date in the format {form}")
 
 
 def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArray[np.datetime64]:  # (n,)

@@ -156,4 +156,4 @@ def describe_failures(trials: Sequence[Trial]) -> str:
             reason = trial.error or ("its validation loss is not finite" if trial.status == "done" else "no model yet")
             counts[trial.family, trial.status, reason] += 1
     lines = [f"  {family}: {status} x{count}: {error}" for (family, status, error), count in counts.items()]
-    return "\n".join(lines) or "  no trial was finished in the time budget"
+    return "\n".join(lines) or "  no trial was finished"
