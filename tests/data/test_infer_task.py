@@ -65,3 +65,10 @@ def test_one_text_among_numbers_makes_no_classes(values: Any, reason: str) -> No
 def test_many_texts_among_numbers_are_classes(others: list[str]) -> None:
     assert infer_task(pd.Series([*NUMBERS, *others]))[0] == "classification"
     assert infer_task(pd.Series(["1", "2", "3", "other"] * 50))[0] == "classification"
+
+
+def test_many_dates_are_no_classes() -> None:
+    days = pd.Series(pd.date_range("2024", periods=30))
+    assert infer_task(days) == infer_task(days.dt.strftime("%d.%m.%Y")) == ("regression", "30 distinct dates")
+    assert infer_task(days[:3])[0] == "classification"
+    assert infer_task(days.dt.strftime("v%d"))[0] == "classification"

@@ -94,7 +94,7 @@ def test_a_column_vector_is_taken_with_a_warning(y):
         ([1, "a", 2], "classification", "y has labels of several types"),
         (["1.5", "two", "x"], "regression", "y holds 'two' in row 1, but a regressor needs finite numbers."),
         (["1.5", "inf"], "regression", "y holds 'inf' in row 1"),
-        (pd.Series(pd.date_range("2024", periods=3)), "regression", "but a regressor needs numbers."),
+        (pd.Series(pd.date_range("2024", periods=3)), "regression", "but a regressor needs numbers, such as the days"),
         ([datetime.date(2024, 1, 1)], "regression", "but a regressor needs finite numbers."),
         (np.zeros((3, 2)), "regression", "y should be a 1d array, got an array of shape (3, 2) instead."),
         (np.array([1 + 1j, 2]), "regression", "Complex data not supported"),

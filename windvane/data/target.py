@@ -12,6 +12,7 @@ from pandas.api import types
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
+from windvane.data.date_formats import find_date_format
 from windvane.data.files import unmask
 from windvane.data.number_columns import number_forms, texts_beside_numbers
 from windvane.errors import InputError, some_of
@@ -117,6 +118,8 @@ def infer_task(target: pd.Series) -> tuple[TaskType, str]:
         odd = texts_beside_numbers([value for value in present.unique() if isinstance(value, str)])
         if odd:
             return "regression", f"numbers, except for {odd[0]!r}"
+        if distinct > MAX_INTEGER_CLASSES and _are_dates(present):
+            return "regression", f"{distinct} distinct dates"
         are = "is no number" if distinct == 1 else "are not numbers"
         return "classification", f"{counted(distinct, 'distinct value')} that {are}"
     if (present != present.round()).any():
@@ -124,6 +127,14 @@ def infer_task(target: pd.Series) -> tuple[TaskType, str]:
     if distinct <= MAX_INTEGER_CLASSES and (distinct == 2 or len(present) >= MIN_ROWS_PER_CLASS * distinct):
         return "classification", f"{distinct} distinct whole numbers"
     return "regression", f"{counted(distinct, 'distinct whole number')} in {counted(len(present), 'row')}"
+
+
+def _are_dates(values: pd.Series) -> bool:
+    """Whether a target holds dates, also written as texts of one format."""
+    if types.is_datetime64_any_dtype(values.dtype):
+        return True
+    texts = values.unique().tolist()
+    return all(isinstance(text, str) for text in texts) and find_date_format(texts, None)[0] is not None
 
 
 def written_form(values: Any) -> str | None:
@@ -246,7 +257,9 @@ def _regression_target(column: NDArray[Any]) -> Floats:  # (n,)
     if column.dtype.kind in "biuf":
         return np.asarray(column, dtype=np.float64)
     if column.dtype.kind in "mM":
-        raise InputError(f"y holds values of type {column.dtype}, but a regressor needs numbers.")
+        raise InputError(
+            f"y holds values of type {column.dtype}, but a regressor needs numbers, such as the days since a date."
+        )
     written = written_numbers(column, "y")
     if written is not None:
         column = written.astype(object)
