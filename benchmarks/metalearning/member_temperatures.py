@@ -40,11 +40,12 @@ def plan() -> list[tuple[Any, ...]]:
 
 def measure(name: str, split_seed: int) -> Row:
     """Search once, and build both ensembles from the trials."""
-    from windvane import AutoClassifier, persistence
+    from windvane import AutoClassifier
     from windvane.models import FAMILIES
     from windvane.search.ensemble_selection import EnsembleBuilder
     from windvane.search.problem import Problem
     from windvane.search.run.run_directory import RunDirectory
+    from windvane.search.runner import open_ensemble
 
     class AsTheyAre(EnsembleBuilder):
         _calibrates_members = False
@@ -61,15 +62,7 @@ def measure(name: str, split_seed: int) -> Row:
         for key, builder in (("as_they_are", AsTheyAre), ("calibrated", EnsembleBuilder)):
             ensemble = builder(problem, directory, SIZE).build(model.trials_, finish=True)
             assert ensemble is not None
-            predictor = persistence.open_predictor(
-                directory.manifest(),
-                ensemble,
-                directory.model_folders(ensemble),
-                root=directory.root,
-                families=FAMILIES,
-                metric=metric,
-                threads=1,
-            )
+            predictor = open_ensemble(directory, ensemble, FAMILIES, metric, threads=1)
             row |= {key: metric.loss(target, predictor.predict_raw(table)), f"{key}_valid": ensemble.loss}
     return row
 

@@ -155,9 +155,9 @@ def _back(predictor: Predictor) -> Steps:
             for i, (model, folder) in enumerate(zip(folds, folders, strict=True))
         ]
         averages_roots = predictor.ensemble.averages_roots and len(of_folds) > 1
-        temperature = member.temperature_of(len(of_folds))
-        if labels is not None and (averages_roots or temperature != 1.0):
-            of_folds = [(name, _average(of_folds, labels, averages_roots, temperature))]
+        of_average = member.temperature_of(len(of_folds))
+        if labels is not None and (averages_roots or of_average != 1.0):
+            of_folds = [(name, _average(of_folds, labels, averages_roots, of_average))]
         models += of_folds
         weights += [member.weight / len(of_folds)] * len(of_folds)
     if labels is None or predictor.classes is None:

@@ -353,7 +353,10 @@ class EnsembleBuilder:
             array = self.directory.validation_predictions(number, checkpoint)
             if array is None or array.shape[0] != len(self.target):
                 return None  # a newer checkpoint has replaced it, or it is damaged
-            exact = array.astype(np.float64)
-            self._temperatures[key] = fit_temperature(exact, self._loss) if self._calibrates_members else 1.0
-            self._predictions[key] = apply_temperature(exact, self._temperatures[key]).astype(array.dtype)
+            temperature = 1.0
+            if self._calibrates_members:
+                exact = array.astype(np.float64)
+                temperature = fit_temperature(exact, self._loss)
+                array = apply_temperature(exact, temperature).astype(array.dtype)
+            self._temperatures[key], self._predictions[key] = temperature, array
         return self._predictions[key]

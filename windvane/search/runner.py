@@ -225,7 +225,7 @@ def prepare_search(
 
     def open_models(ensemble: Ensemble) -> Predictor:
         threads = min(settings.n_jobs, available_cores())
-        return _open_predictor(directory, ensemble, prepared.families, problem.metric, threads)
+        return open_ensemble(directory, ensemble, prepared.families, problem.metric, threads)
 
     return Search(
         Scheduler(
@@ -326,7 +326,7 @@ def read_result(
             f"The run in {str(directory.root)!r} has no usable model yet; fit with the same data and settings "
             f"continues it:\n{describe_failures(history.trials)}"
         )
-    predictor = _open_predictor(directory, ensemble, families, resolved, threads)
+    predictor = open_ensemble(directory, ensemble, families, resolved, threads)
     if predictor.images is None:
         check_predictor(predictor, directory.root / "manifest.json", predictor.folders)
     uncertainty = uncertainty or directory.read_uncertainty(ensemble, predictor.task.n_classes)
@@ -354,12 +354,13 @@ def select_without(
     ensemble = _whole_ensemble(builder, left, builder.build(left, finish=True))
     if ensemble is None:
         return None
-    return _open_predictor(directory, ensemble, own_families, predictor.metric, predictor.threads)
+    return open_ensemble(directory, ensemble, own_families, predictor.metric, predictor.threads)
 
 
-def _open_predictor(
+def open_ensemble(
     directory: RunDirectory, ensemble: Ensemble, families: Mapping[str, Family], metric: Metric, threads: int
 ) -> Predictor:
+    """Open the models of an ensemble of a run."""
     return persistence.open_predictor(
         directory.manifest(),
         ensemble,

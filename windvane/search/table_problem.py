@@ -98,16 +98,15 @@ def prepare_table_problem(
     task = replace(task, quantile=quantile_level(resolved), log_link=log_link)
     check_own_metric(resolved, rows.target, task, rows.weight)
     folds, policy, moved = _split(rows, task, settings)
-    labels = () if rows.classes is None else rows.classes.tolist()
     warnings += [
-        *similar_labels(labels),
+        *similar_labels(rows.labels or ()),
         *doubts(schema),
         *_doubts_about_rows(rows, schema, table, task, resolved, useful_ids),
         *moved,
     ]
     notes = []
-    if rows.classes is not None and resolved.positive is not None and resolved.uses_positive:
-        notes.append(f"{resolved.name}: the positive class is {rows.classes.tolist()[resolved.positive]!r} ({why}).")
+    if rows.labels is not None and resolved.positive is not None and resolved.uses_positive:
+        notes.append(f"{resolved.name}: the positive class is {rows.labels[resolved.positive]!r} ({why}).")
     if lags is not None:
         schema = keep_last(replace(schema, lags=lags))
         notes.append(describe_lags(lags))
@@ -139,6 +138,11 @@ class _Rows:
     weight: Floats | None  # (n,)
     by: SplitOptions
     named: Mapping[str, str]  # groups and time where they are the names of columns
+
+    @property
+    def labels(self) -> list[Any] | None:
+        """The classes as Python's values."""
+        return None if self.classes is None else self.classes.tolist()
 
     @property
     def n_classes(self) -> int:
@@ -227,9 +231,8 @@ def _read_columns(
 def _split(rows: _Rows, task: Task, settings: Settings) -> tuple[list[Fold], Policy, tuple[str, ...]]:
     """Choose the policy, and split the rows by it; also return what the user should know about that."""
     policy, splitter = _choose_policy(settings, task), rows.by.splitter
-    labels = None if rows.classes is None else rows.classes.tolist()
     strata = rows.target if rows.targets is None else strata_of(rows.target)
-    folds, moved = make_folds(strata, policy.n_folds, seed=settings.seed, by=rows.by, classes=labels)
+    folds, moved = make_folds(strata, policy.n_folds, seed=settings.seed, by=rows.by, classes=rows.labels)
     if splitter is not None:
         reason = describe_split(splitter) if isinstance(splitter, TimeSplit) else "the splitter that was given"
         policy = Policy(policy.name, len(folds), policy.halving, reason)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.columns.table import Integers
 from windvane.runtime.images import Item, Pixels
 from windvane.search.strategy.budget import Budget, SlowdownMeter
-
-if TYPE_CHECKING:
-    pass
 
 DECODE_SHARE = 0.25  # of the budget, within which images are decoded
 FIRST_DECODE_SHARE = 0.35  # the same for the first images of each class
@@ -97,9 +94,11 @@ class ImageDecoder:
     def finish(self) -> DecodedImages:
         """Decode the other images, as far as the time goes."""
         n_images = len(self._items)
-        checks = self._checks
-        checks += self._decode(self._n_begun, self._n_first, self._budget.instant(FIRST_DECODE_SHARE))
-        checks += self._decode(self._n_first, n_images, self._budget.instant(DECODE_SHARE))
+        checks = [
+            *self._checks,
+            *self._decode(self._n_begun, self._n_first, self._budget.instant(FIRST_DECODE_SHARE)),
+            *self._decode(self._n_first, n_images, self._budget.instant(DECODE_SHARE)),
+        ]
         self._pixels.flush()
         n_reached = sum(check is not None for check in checks)
         seconds_per_image = (time.monotonic() - self._began) / max(1, n_reached)
@@ -127,8 +126,7 @@ class ImageDecoder:
         )
 
     def _decode(self, start: int, stop: int, deadline: float) -> list[ImageCheck | None]:
-        places = np.arange(start, stop)
-        return decode_squares(self._items, self._pixels, places, deadline)
+        return decode_squares(self._items, self._pixels, np.arange(start, stop), deadline)
 
     def _skip(self, place: int, problem: str) -> Skipped:
         return Skipped(self._listing.names[self._candidates[place]], problem)
