@@ -137,7 +137,7 @@ def test_an_address_an_own_metric_and_a_budget(dask: Any) -> None:
         5, scheduler=dask.scheduler.address, metric=Metric("own", accuracy, needs="labels"), verbose=0, random_state=0
     ).fit(X, y)
     assert time.monotonic() - started < 5 + 2
-    assert len(model.trials_) > 2
+    assert model.trials_  # a busy machine may need most of the time to start its workers
     assert model.score(X, y) > 0.9
     model.resume(3, dask_client=dask)
 
