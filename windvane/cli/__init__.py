@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from windvane.cli import data, evaluation, images, portfolio, serving, tables
+from windvane.cli import data, evaluation, fit, images, portfolio, predict, results, serving
 from windvane.cli.common import Commands
 from windvane.cli.examples import examples_text
 
@@ -28,9 +28,9 @@ app = typer.Typer(
     help="Hands-free machine learning for tables and images: search, evaluate, explain, predict, export.",
 )
 for command in (
-    *(data.describe, tables.fit, images.train, images.finetune, tables.predict, tables.leaderboard),
-    *(evaluation.evaluate, evaluation.threshold, evaluation.calibrate, evaluation.importance, tables.explain),
-    *(tables.export, tables.resume, tables.compact, tables.report, images.inspect, serving.serve),
+    *(data.describe, fit.fit, images.train, images.finetune, predict.predict, results.leaderboard),
+    *(evaluation.evaluate, evaluation.threshold, evaluation.calibrate, evaluation.importance, predict.explain),
+    *(results.export, fit.resume, results.compact, results.report, images.inspect, serving.serve),
 ):
     app.command(epilog=examples_text(command.__name__))(command)
 app.add_typer(portfolio.app, name="portfolio")

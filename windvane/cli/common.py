@@ -328,3 +328,12 @@ def read_pairs(option: str, given: list[str] | None) -> dict[str, str]:
             raise InputError(f"{option}={text!r} is not usable. Allowed: COLUMN=VALUE.")
         pairs[name] = value
     return pairs
+
+
+def refuse_options(given: Mapping[str, object], whose: str) -> None:
+    """Raise InputError if one of the options was given: they are for other data."""
+    from windvane.errors import InputError
+
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"{option} is for {whose}.")
