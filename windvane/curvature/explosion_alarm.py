@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from windvane.curvature.fisher_trace import FisherRecord
+from windvane.curvature.fisher_trace import FisherRecord, check_records
 from windvane.errors import InputError, check_integer, check_usable, warn_user
 
 REMEDIES = (
@@ -114,8 +114,27 @@ class ExplosionAlarm:
         self.alarms_: list[Alarm] = []
         self.max_ratio_ = math.nan
 
-    def update(self, record: FisherRecord) -> Alarm | None:
-        """Check one more record, in the order of steps; return an alarm when a level is reached for the first time."""
+    def update(self, record: FisherRecord | None) -> Alarm | None:
+        """Check one more record.
+
+        Parameters
+        ----------
+        record
+            The next one in the order of steps. None is ignored: `FisherTracker.update` returns it where no measurement
+            is due, so ``alarm.update(tracker.update(logits, step))`` can be called at each step.
+
+        Returns
+        -------
+        Alarm or None
+            An alarm when a level is reached for the first time, else None.
+        """
+        if record is None:
+            return None
+        if not isinstance(record, FisherRecord):
+            raise InputError(
+                f"record is of type {type(record).__name__}. Allowed: what FisherTracker.update returns, a FisherRecord "
+                "or None."
+            )
         if record.step < self.warmup_steps or (self.until_step is not None and record.step >= self.until_step):
             return None
         self._recent = [*self._recent, record][-self.window :]
@@ -157,10 +176,7 @@ class ExplosionAlarm:
 
 
 def _check_reference(reference: Sequence[FisherRecord]) -> None:
-    types = {type(one) for one in reference} if isinstance(reference, Sequence) else {type(reference)}
-    if types and types != {FisherRecord}:
-        names = ", ".join(sorted(one.__name__ for one in types))
-        raise InputError(f"reference is of type {names}. Allowed: records, such as tracker.records_, or None.")
+    check_records("reference", reference, FisherRecord, "records, such as tracker.records_, or None")
     if not any(math.isfinite(one.trace) for one in reference):
         raise InputError("reference has no records with a finite trace. Allowed: those of a tracked run, or None.")
 

@@ -14,7 +14,7 @@ does not hold for the labels of the data.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -39,7 +39,7 @@ from windvane.curvature.likelihood import (
     negative_log_likelihood,
     score_covariance_factor,
 )
-from windvane.errors import check_integer
+from windvane.errors import InputError, check_integer
 
 N_RECENT = 10  # records whose spread estimates the error of a single draw
 
@@ -64,6 +64,16 @@ def _equal_values(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_equal_values(value, other[name]) for name, value in one.items())
     return bool(one == other) or (one != one and other != other)
+
+
+def check_records(argument: str, records: object, kind: type, allowed: str) -> None:
+    """Raise `InputError` unless an argument is a sequence of records of one kind; `allowed` describes them."""
+    is_sequence = isinstance(records, Sequence) and not isinstance(records, str)
+    types = {type(one) for one in records} if is_sequence else {type(records)}  # type: ignore[attr-defined]
+    if not is_sequence or not all(issubclass(one, kind) for one in types):
+        came = "has items" if is_sequence else "is"
+        names = ", ".join(sorted(one.__name__ for one in types))
+        raise InputError(f"{argument} {came} of type {names}. Allowed: {allowed}.")
 
 
 @dataclass(frozen=True, eq=False)
