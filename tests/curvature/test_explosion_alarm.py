@@ -172,7 +172,11 @@ def test_traces_of_zero_and_nan() -> None:
         ({"reference": FisherTracker(nn.Linear(2, 2))}, "type FisherTracker.*tracker.records_"),
         ({"reference": records([math.nan] * 9)}, "no records with a finite trace"),
         ({"warmup_steps": -1}, "warmup_steps=-1"),
-        ({"warmup_steps": 50, "until_step": 50}, "until_step=50"),
+        ({"warmup_steps": 50, "until_step": 50}, "until_step=50.*at least 51"),
+        ({"until_step": 0.5}, "until_step=0.5"),
+        ({"until_step": "end"}, "until_step='end'"),
+        ({"warmup_steps": 0.5}, "warmup_steps=0.5"),
+        ({"warn": "2"}, "warn='2'"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:

@@ -371,7 +371,10 @@ def test_forward_that_does_not_recompute() -> None:
         ({"labels": "random"}, "labels='random'"),
         ({"output": "probit"}, "output='probit'"),
         ({"radius": 0.0}, "radius=0.0"),
+        ({"radius": "a"}, "radius='a'"),
         ({"start_step": 5, "stop_step": 5}, "stop_step=5"),
+        ({"stop_step": 7.5}, "stop_step=7.5"),
+        ({"stop_step": True}, "stop_step=True"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:

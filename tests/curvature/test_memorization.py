@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -75,3 +76,10 @@ def test_sizes_that_differ() -> None:
         memorization(one.model, one.model(one.x), one.y, [False] * 7)
     with pytest.raises(InputError, match="True or False"):
         memorization(one.model, one.model(one.x), one.y, list(range(8)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("odd", [0.5, -1, None])
+def test_what_is_no_step(odd: Any) -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=f"step={odd!r} is not usable"):
+        memorization(one.model, one.model(one.x), one.y, [False] * 8, odd)

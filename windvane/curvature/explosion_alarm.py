@@ -13,12 +13,13 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from numbers import Real
 from typing import Literal
 
 import numpy as np
 
 from windvane.curvature.fisher_trace import FisherRecord, check_records
-from windvane.errors import InputError, check_integer, check_usable, warn_user
+from windvane.errors import InputError, check_integer, warn_user
 
 REMEDIES = (
     "raise the learning rate",
@@ -96,15 +97,15 @@ class ExplosionAlarm:
         until_step: int | None = None,
         quiet: bool = False,
     ) -> None:
-        if not 1 < warn <= strong < math.inf:
+        are_numbers = isinstance(warn, Real) and isinstance(strong, Real)
+        if not (are_numbers and 1 < warn <= strong < math.inf):
             raise InputError(f"warn={warn!r}, strong={strong!r} are not valid factors. Allowed: 1 < warn <= strong.")
-        check_integer("window", window)
-        check_integer("patience", patience)
-        check_integer("warmup_steps", warmup_steps, 0)
+        window, patience = check_integer("window", window), check_integer("patience", patience)
+        warmup_steps = check_integer("warmup_steps", warmup_steps, 0)
+        if until_step is not None:
+            until_step = check_integer("until_step", until_step, warmup_steps + 1)
         if reference is not None:
             _check_reference(reference)
-        ends_later = until_step is None or until_step > warmup_steps
-        check_usable("until_step", until_step, ends_later, f"a step after warmup_steps={warmup_steps}, or None")
         self.warmup_steps, self.warn, self.strong, self.until_step = warmup_steps, warn, strong, until_step
         self.window, self.patience, self.quiet = window, patience, quiet
         self._reference = None if reference is None else _Reference(reference, window, warmup_steps)
@@ -132,8 +133,8 @@ class ExplosionAlarm:
             return None
         if not isinstance(record, FisherRecord):
             raise InputError(
-                f"record is of type {type(record).__name__}. Allowed: what FisherTracker.update returns, a FisherRecord "
-                "or None."
+                f"record is of type {type(record).__name__}. Allowed: what FisherTracker.update returns, a "
+                "FisherRecord or None."
             )
         if record.step < self.warmup_steps or (self.until_step is not None and record.step >= self.until_step):
             return None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, SupportsFloat, get_args
 
 import torch
@@ -118,17 +119,17 @@ class FisherPenalty:
         trainable_parameters(model)
         is_weight = isinstance(alpha, SupportsFloat) and 0 <= alpha < math.inf
         check_usable("alpha", alpha, is_weight, "numbers of at least 0")
-        check_integer("every", every)
-        check_integer("start_step", start_step, 0)
+        every, start_step = check_integer("every", every), check_integer("start_step", start_step, 0)
+        if stop_step is not None:
+            stop_step = check_integer("stop_step", stop_step, start_step + 1)
         check_choice("mode", mode, get_args(Mode))
-        check_usable("radius", radius, radius is None or 0 < radius < math.inf, "numbers above 0, or None")
-        ends_later = stop_step is None or stop_step > start_step
-        check_usable("stop_step", stop_step, ends_later, f"a step after start_step={start_step}, or None")
+        is_length = radius is None or (isinstance(radius, Real) and 0 < radius < math.inf)
+        check_usable("radius", radius, is_length, "numbers above 0, or None")
         self.model, self.alpha, self.every, self.mode, self.labels = model, alpha, every, mode, labels
         self.start_step, self.stop_step, self.radius, self.output = start_step, stop_step, radius, output
         self._sampler = LabelSampler(output, labels, random_state)
         self._last_gradient: dict[str, Tensor] | None = None
-        self.radius_ = FIRST_RADIUS if radius is None else radius
+        self.radius_ = FIRST_RADIUS if radius is None else float(radius)
         self.step_, self.squared_norm_, self.trace_ = 0, math.nan, math.nan
 
     def __call__(self, forward: Forward, targets: Tensor | None = None, scale: float = 1.0) -> None:

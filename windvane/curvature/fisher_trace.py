@@ -151,8 +151,7 @@ class FisherTracker:
         random_state: int = 0,
     ) -> None:
         trainable_parameters(model)
-        for name, value in (("every", every), ("draws", draws)):
-            check_integer(name, value)
+        every, draws = check_integer("every", every), check_integer("draws", draws)
         self.model, self.every, self.draws, self.per_layer, self.output = model, every, draws, per_layer, output
         self._sampler = LabelSampler(output, "sampled", random_state)
         self.records_: list[FisherRecord] = []
@@ -177,6 +176,7 @@ class FisherTracker:
         FisherRecord or None
             None if no measurement is due.
         """
+        step = check_integer("step", step, 0)
         if step % self.every or (self.records_ and self.records_[-1].step == step):
             return None
         named = trainable_parameters(self.model)

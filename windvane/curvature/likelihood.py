@@ -64,8 +64,7 @@ class LabelSampler:
         check_choice("labels", labels, get_args(Labels))
         if (output, labels) == ("gaussian", "uniform"):
             raise InputError("labels='uniform' has no meaning for output='gaussian'. Allowed: 'sampled', 'true'.")
-        check_integer("random_state", random_state, 0)
-        self.output, self.labels, self.random_state = output, labels, random_state
+        self.output, self.labels, self.random_state = output, labels, check_integer("random_state", random_state, 0)
         self._generator: torch.Generator | None = None
         self._state: Tensor | None = None
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from windvane.curvature.autograd import grad, preserve_state, squared_norms, trainable_parameters
 from windvane.curvature.likelihood import flatten_logits
-from windvane.errors import InputError
+from windvane.errors import InputError, check_integer
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def memorization(
     >>> result.clean.n, result.noisy.n
     (6, 2)
     """
+    step = check_integer("step", step, 0)
     is_noisy = torch.as_tensor(noisy).flatten().cpu()
     if is_noisy.dtype != torch.bool:
         raise InputError(f"noisy holds {is_noisy.dtype}. Allowed: True or False for each example.")
