@@ -327,3 +327,9 @@ def test_records_of_numpy_integers_can_be_written_as_json() -> None:
     record = tracker.update(one.model(one.x), np.int64(3))
     assert record is not None
     assert json.loads(json.dumps(asdict(record)))["step"] == 3
+
+
+def test_forward_that_is_no_function() -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=r"forward is of type Tensor.*lambda: model"):
+        FisherTracker(one.model).update(None, 0, forward=one.model(one.x))  # type: ignore[arg-type]

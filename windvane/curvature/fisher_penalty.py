@@ -31,7 +31,14 @@ from windvane.curvature.autograd import (
     squared_norms,
     trainable_parameters,
 )
-from windvane.curvature.likelihood import Labels, LabelSampler, Output, flatten_logits, negative_log_likelihood
+from windvane.curvature.likelihood import (
+    Labels,
+    LabelSampler,
+    Output,
+    check_forward,
+    flatten_logits,
+    negative_log_likelihood,
+)
 from windvane.errors import InputError, check_choice, check_integer, check_usable
 from windvane.torch_utils import find_ddp
 
@@ -145,6 +152,7 @@ class FisherPenalty:
         scale
             Factor of the current gradients: that of a `GradScaler` that has not unscaled them yet.
         """
+        check_forward(forward)
         named = trainable_parameters(self.model)
         if all(parameter.grad is None for parameter in named.values()):
             raise InputError(
@@ -252,6 +260,12 @@ def input_gradient_penalty(model: nn.Module, inputs: Tensor, targets: Tensor, ou
         ``loss + alpha * input_gradient_penalty(model, inputs, targets)``. The paper's values of alpha are 10 to 1000.
     """
     check_module(model)
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        came = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise InputError(
+            f"inputs is of type {came}. Allowed: a tensor of floats, since the penalty differentiates by it (for "
+            "tokens their embeddings)."
+        )
     inputs = inputs.detach().requires_grad_()
     with preserve_state(model):
         rows = flatten_logits(model(inputs), output)

@@ -34,6 +34,7 @@ from windvane.curvature.autograd import (
 from windvane.curvature.likelihood import (
     LabelSampler,
     Output,
+    compute_rows,
     flatten_logits,
     mean_entropy,
     negative_log_likelihood,
@@ -183,7 +184,7 @@ class FisherTracker:
         squares: list[list[float]] = []  # (draws, parameters), of the gradients of sums
         with preserve_state(self.model):
             for _ in range(self.draws):
-                rows = flatten_logits(logits if forward is None else forward(), self.output)
+                rows = compute_rows(logits, forward, self.output)
                 loss = negative_log_likelihood(rows, self._sampler(rows), self.output)
                 squares.append(squared_norms(grad(loss, list(named.values()), keep_graph=forward is None)))
         record = self._record(step, list(named), squares, rows)
