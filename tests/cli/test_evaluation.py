@@ -114,3 +114,10 @@ def test_a_mistake_is_one_line(folder: Path, words: str, message: str, monkeypat
     done = shell(*words.split())
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["run", "saved", "number"])
+def test_a_model_of_a_table_is_not_inspected(folder: Path, name: str) -> None:
+    done = shell("inspect", folder / name, folder)
+    assert done.exit_code == 2
+    assert "is a run on a table, which has no network on images. Allowed: a run of windvane train" in done.stderr

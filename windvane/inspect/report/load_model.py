@@ -50,7 +50,8 @@ def load_model_and_images(model: str, paths: Sequence[Path], *, pretrained: bool
     if not timm.is_model(name):
         if Path(model).exists():
             raise InputError(
-                f"model={model!r} is not an image model of windvane. Allowed: a run directory, or NAME=FILE."
+                f"model={model!r} holds no network on images. Allowed: a run of windvane train, of finetune, or of fit "
+                "on images whose ensemble has a network; or NAME=FILE."
             )
         raise unknown_name_error("model", name, timm.list_models())
     network = _load_weights(name, Path(file)) if file else _create(name, pretrained)
