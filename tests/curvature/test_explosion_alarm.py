@@ -92,7 +92,9 @@ def test_against_a_reference_run() -> None:
     found = told(ExplosionAlarm(reference=reference, window=1), [3 * trace for trace in same])
     assert [one.level for one in found] == ["warn"]
     assert found[0].ratio == pytest.approx(3.0)
-    assert "reference run at the same step" in found[0].message
+    assert "reference run at the same step, 3 measurements in a row" in found[0].message
+    (first,) = told(ExplosionAlarm(window=1, patience=1), [1.0, 9.0])
+    assert "after the warmup, 1 measurement in a row" in first.message
 
 
 def test_against_a_reference_run_at_equal_certainty() -> None:

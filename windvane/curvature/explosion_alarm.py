@@ -20,6 +20,7 @@ import numpy as np
 
 from windvane.curvature.fisher_trace import FisherRecord, check_records
 from windvane.errors import InputError, check_integer, warn_user
+from windvane.pages.texts import counted
 
 REMEDIES = (
     "raise the learning rate",
@@ -167,8 +168,8 @@ class ExplosionAlarm:
             meaning = "Such runs tend to generalize worse."
         remedies = ", ".join(f"{number}. {remedy}" for number, remedy in enumerate(REMEDIES, start=1))
         message = (
-            f"Step {step}: the Fisher trace is {ratio:.1f} times {baseline}, {self.patience} measurements in a row. "
-            f"{meaning} What helps, in this order: {remedies}. This is a heuristic."
+            f"Step {step}: the Fisher trace is {ratio:.1f} times {baseline}, {counted(self.patience, 'measurement')} "
+            f"in a row. {meaning} What helps, in this order: {remedies}. This is a heuristic."
         )
         self.alarms_.append(Alarm(step, ratio, level, message))
         if not self.quiet:

@@ -207,7 +207,7 @@ def _few_columns(
     )
     alone = set(ranked[:N_ALONE])
     kept = {name: column for name, column in columns.items() if name in alone}
-    rest = f"{len(columns) - len(kept):,} other columns"
+    rest = counted(len(columns) - len(kept), "other column")
     data = data[list(kept)].assign(**{rest: ""})
     return {**kept, rest: EncodedColumn.together(columns[name] for name in columns if name not in alone)}, data
 

@@ -20,6 +20,7 @@ from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.decisions.calibration import evenly_spaced, with_label_decision
 from windvane.evaluation.metrics import MeanOverTargets, Metric
 from windvane.evaluation.predictions import Predictions
+from windvane.pages.texts import counted
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble
 
@@ -294,7 +295,7 @@ def label_thresholds_by_hand(ensemble: Ensemble, value: Any, titles: Sequence[st
     elif len(value) == len(titles):
         chosen = dict(zip(titles, value, strict=True))
     else:
-        raise InputError(f"threshold has {len(value)} numbers, but there are {len(titles)} labels.")
+        raise InputError(f"threshold has {counted(len(value), 'number')}, but there are {len(titles)} labels.")
     for name, one in chosen.items():
         check_number(f"threshold of {name!r}", one, above=0, below=1)
     thresholds = {name: float(one) for name, one in chosen.items()}
