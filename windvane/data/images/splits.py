@@ -56,7 +56,7 @@ def hold_out_images(
     trains = np.flatnonzero(splits == "train")
     if (splits == "valid").any():
         if valid is not None:
-            raise InputError(f"valid={valid!r} is given, but source has a validation split. Allowed: None.")
+            raise InputError(f"valid={valid!r} is given, but source has a validation split. Leave it out.")
         return splits, []
     share = share_to_hold_out(valid, len(trains))
     if share == 0:

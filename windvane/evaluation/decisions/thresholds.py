@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from windvane.errors import InputError, check_number, unknown_name_error
+from windvane.errors import InputError, check_number, check_usable, unknown_name_error
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.decisions.calibration import evenly_spaced, with_label_decision
 from windvane.evaluation.metrics import MeanOverTargets, Metric
@@ -361,7 +362,8 @@ def _tune_threshold(
     limit = recall if precision is None else precision
     if limit is not None:
         kept, sought = ("recall", "precision") if precision is None else ("precision", "recall")
-        check_number(kept, limit, above=0)
+        is_share = isinstance(limit, Real) and not isinstance(limit, bool) and 0 < limit <= 1
+        check_usable(kept, limit, is_share, "a share above 0 and at most 1, as in 0.9 for 90 %")
         meets = (curve[kept] >= limit).to_numpy() & (curve["selected"] > 0).to_numpy()
         if not meets.any():
             raise InputError(
