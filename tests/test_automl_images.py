@@ -144,6 +144,24 @@ def test_the_report_of_a_run_with_test_images(fitted: AutoImageClassifier, folde
     assert "of 16 images are right" in page and "dark/copy.png" in page
 
 
+def check_inspection(networks: AutoImageClassifier, folder: Path) -> None:
+    """A saved model or run is inspected by its heaviest network, or refused without one."""
+    write_pictures(folder / "pictures", 12)
+    done = shell("inspect", folder / "model", folder / "pictures", "--out", folder / "inspect.html", "--quiet")
+    trained = [one for one in networks.predictor_.ensemble.members if one.family == "from_scratch"]
+    if trained:
+        assert done.exit_code == 0, done.output
+        heaviest = max(trained, key=lambda one: one.weight)
+        assert f"Inside trial {heaviest.number} of model" in (folder / "inspect.html").read_text(encoding="utf-8")
+    else:
+        assert "has no network in its ensemble" in done.stderr
+
+
+def test_a_run_without_a_network_is_not_inspected(fitted: AutoImageClassifier, folder: Path) -> None:
+    done = shell("inspect", fitted.run_dir, folder / "train")
+    assert (done.exit_code, "has no network in its ensemble (linear)" in done.stderr) == (2, True)
+
+
 def test_the_report_of_a_run_with_networks(networks: AutoImageClassifier, tmp_path: Path) -> None:
     page = networks.report(tmp_path / "report.html").read_text(encoding="utf-8")
     check_html(page)
@@ -156,6 +174,7 @@ def test_the_report_of_a_run_with_networks(networks: AutoImageClassifier, tmp_pa
     if max(networks.predictor_.ensemble.members, key=lambda one: one.weight).family == "from_scratch":
         assert "attention rollout" in page and "How far the heads look" in page
     networks.save(tmp_path / "model")
+    check_inspection(networks, tmp_path)
     page = load(tmp_path / "model").report(tmp_path / "saved.html").read_text(encoding="utf-8")
     assert "Search" in page and "Networks" not in page  # a saved model has no data and no histories
 

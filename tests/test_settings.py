@@ -86,7 +86,9 @@ def test_lengths_of_time(text: Any, seconds: float) -> None:
     ],
 )
 def test_what_is_no_length_of_time(text: Any) -> None:
-    with pytest.raises(InputError, match=r"^budget=.* is not a length of time\. Allowed: seconds above 0"):
+    with pytest.raises(
+        InputError, match=r"^budget=.* is not a length of time\. Allowed: seconds above 0.*d \(days\) and w \(weeks\)"
+    ):
         parse_seconds(text, "budget")
 
 

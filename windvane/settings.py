@@ -79,7 +79,7 @@ def parse_seconds(time_budget: Any, argument: str = "time_budget") -> float:
     if not (math.isfinite(seconds) and seconds > 0):
         raise InputError(
             f"{argument}={time_budget!r} is not a length of time. Allowed: seconds above 0, or a text such as "
-            "'60s', '10m' or '1h30m'."
+            "'60s', '10m' or '1h30m'; the units are s, m, h, d (days) and w (weeks)."
         )
     return seconds
 

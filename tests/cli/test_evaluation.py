@@ -114,3 +114,50 @@ def test_a_mistake_is_one_line(folder: Path, words: str, message: str, monkeypat
     done = shell(*words.split())
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["run", "saved", "number"])
+def test_a_model_of_a_table_is_not_inspected(folder: Path, name: str) -> None:
+    done = shell("inspect", folder / name, folder)
+    assert done.exit_code == 2
+    assert "is a run on a table, which has no network on images. Allowed: a run of windvane train" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--target label --weight {learned}", "--weight={learned!r} is a column that the model was trained on"),
+        ("--target {learned}", "--target={learned!r} is a column that the model was trained on"),
+        ("--target label --weight label", "--weight='label' is the column of --target"),
+    ],
+)
+def test_a_column_that_is_needed_is_not_taken(folder: Path, options: str, words: str) -> None:
+    learned = pd.read_csv(folder / "test.csv").columns[0]
+    pairs = [
+        word.format(learned=learned) if "{" in word else word for word in options.replace("--", "\n--").split("\n")
+    ]
+    given = [part for pair in pairs for part in pair.strip().split(" ", 1) if part]
+    done = shell("evaluate", folder / "run", folder / "test.csv", *given)
+    assert (done.exit_code, words.format(learned=str(learned)) in done.stderr) == (2, True), done.stderr
+
+
+def test_a_column_that_was_ignored_may_hold_weights(folder: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(folder / "test.csv")
+    X, y = table.drop(columns=["label"]), table["label"]
+    AutoClassifier(families=["linear"], **SETTINGS).fit(X, y, ignore=["weight"]).save(tmp_path / "model")
+    words = ["evaluate", tmp_path / "model", folder / "test.csv", "--target", "label", "--weight", "weight"]
+    assert shell(*words).exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--precision", "--recall"])
+@pytest.mark.parametrize("value", ["90", "0", "-0.5", "nan"])
+def test_what_is_no_share(folder: Path, option: str, value: str) -> None:
+    done = shell("threshold", folder / "run", f"{option}={value}")
+    assert done.exit_code == 2
+    assert f"{option}={float(value)!r} is not usable. Allowed: a share above 0 and at most 1, as in 0.9" in done.stderr
+
+
+def test_a_number_has_no_label_to_explain(folder: Path) -> None:
+    rows = folder / "test.csv"
+    done = shell("explain", folder / "number", rows, "--label", "X", "--background", rows)
+    assert "--label='X' is for classes, but a number is predicted. Leave it out." in done.stderr

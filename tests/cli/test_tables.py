@@ -377,3 +377,25 @@ def test_no_probabilities_of_a_number(table: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(windvane, "load", lambda path: windvane.AutoRegressor())
     done = shell("predict", "run", table, "--out", "pred.csv", "--proba")
     assert (done.exit_code, done.stderr) == (2, "windvane: --proba is for classes, but 'run' predicts a number.\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--ignore y", "--ignore='y' is the column of --target, which is no column to learn from."),
+        ("--id y", "--id='y' is the column of --target"),
+        ("--type y=text", "--type='y' is the column of --target"),
+        ("--date-format y=%d", "--date-format='y' is the column of --target"),
+        ("--weight y", "--weight='y' is the column of --target"),
+        ("--time-column y", "--time-column='y' is the column of --target"),
+        ("--weight w --ignore w", "--ignore='w' is the column of --weight"),
+        ("--groups w --lags 1 --time-column a --lag-by w", "--lag-by='w' is the column of --groups"),
+    ],
+)
+def test_a_column_has_one_role(tmp_path: Path, options: str, words: str) -> None:
+    pd.DataFrame({"y": [1, 2, 3], "w": [1, 2, 1], "a": [1, 2, 3]}).to_csv(tmp_path / "t.csv", index=False)
+    done = shell("fit", tmp_path / "t.csv", "--target", "y", *options.split(), "--out", tmp_path / "run", "--quiet")
+    assert (done.exit_code, words in done.stderr) == (2, True), done.stderr
+    if not {"--weight", "--groups", "--time-column"} & {*options.split()}:
+        done = shell("describe", tmp_path / "t.csv", "--target", "y", *options.split())
+        assert (done.exit_code, words in done.stderr) == (2, True), done.stderr

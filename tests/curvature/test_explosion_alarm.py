@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -91,7 +92,9 @@ def test_against_a_reference_run() -> None:
     found = told(ExplosionAlarm(reference=reference, window=1), [3 * trace for trace in same])
     assert [one.level for one in found] == ["warn"]
     assert found[0].ratio == pytest.approx(3.0)
-    assert "reference run at the same step" in found[0].message
+    assert "reference run at the same step, 3 measurements in a row" in found[0].message
+    (first,) = told(ExplosionAlarm(window=1, patience=1), [1.0, 9.0])
+    assert "after the warmup, 1 measurement in a row" in first.message
 
 
 def test_against_a_reference_run_at_equal_certainty() -> None:
@@ -136,6 +139,23 @@ def test_values_alone_do_not_matter(scale: float) -> None:
     assert [(one.step, one.level) for one in found] == [(one.step, one.level) for one in told(ExplosionAlarm(), traces)]
 
 
+def test_a_step_without_a_measurement_changes_nothing() -> None:
+    model = nn.Linear(2, 2)
+    tracker, alarm = FisherTracker(model, every=2), ExplosionAlarm(window=1, patience=1)
+    for step in range(4):
+        assert alarm.update(tracker.update(model(torch.ones(3, 2)), step)) is None
+    other = ExplosionAlarm(window=1, patience=1)
+    for record in tracker.records_:
+        other.update(record)
+    assert alarm.max_ratio_ == other.max_ratio_ > 0
+
+
+@pytest.mark.parametrize("odd", [1.5, "trace", [None]])
+def test_what_is_no_record(odd: Any) -> None:
+    with pytest.raises(InputError, match=f"record is of type {type(odd).__name__}.*FisherTracker.update"):
+        ExplosionAlarm().update(odd)
+
+
 def test_traces_of_zero_and_nan() -> None:
     assert told(ExplosionAlarm(), [0.0] * 20) == []
     assert told(ExplosionAlarm(), [1.0] * 10 + [math.nan] * 10) == []
@@ -150,10 +170,15 @@ def test_traces_of_zero_and_nan() -> None:
         ({"patience": 0}, "patience=0"),
         ({"reference": []}, "reference has no records"),
         ({"reference": "run/"}, "reference is of type str"),
+        ({"reference": [1.0, 2.0]}, "reference has items of type float"),
         ({"reference": FisherTracker(nn.Linear(2, 2))}, "type FisherTracker.*tracker.records_"),
         ({"reference": records([math.nan] * 9)}, "no records with a finite trace"),
         ({"warmup_steps": -1}, "warmup_steps=-1"),
-        ({"warmup_steps": 50, "until_step": 50}, "until_step=50"),
+        ({"warmup_steps": 50, "until_step": 50}, "until_step=50.*at least 51"),
+        ({"until_step": 0.5}, "until_step=0.5"),
+        ({"until_step": "end"}, "until_step='end'"),
+        ({"warmup_steps": 0.5}, "warmup_steps=0.5"),
+        ({"warn": "2"}, "warn='2'"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:

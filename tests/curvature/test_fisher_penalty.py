@@ -371,7 +371,10 @@ def test_forward_that_does_not_recompute() -> None:
         ({"labels": "random"}, "labels='random'"),
         ({"output": "probit"}, "output='probit'"),
         ({"radius": 0.0}, "radius=0.0"),
+        ({"radius": "a"}, "radius='a'"),
         ({"start_step": 5, "stop_step": 5}, "stop_step=5"),
+        ({"stop_step": 7.5}, "stop_step=7.5"),
+        ({"stop_step": True}, "stop_step=True"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:
@@ -427,3 +430,30 @@ def test_an_input_gradient_penalty_needs_a_network() -> None:
     one = network("mlp")
     with pytest.raises(InputError, match=r"model is of type function. Allowed: a torch.nn.Module."):
         input_gradient_penalty(lambda x: x, one.x, one.y)  # type: ignore[arg-type]
+
+
+def test_forward_that_is_no_function() -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=r"forward is of type Tensor.*lambda: model"):
+        added(one.model, lambda: FisherPenalty(one.model, 0.1)(one.model(one.x)))  # type: ignore[arg-type]
+
+
+def test_true_targets_of_other_types() -> None:
+    one = network("mlp")
+
+    def penalize(targets: Any) -> torch.Tensor:
+        penalty = FisherPenalty(one.model, 0.1, labels="true")
+        return added(one.model, lambda: penalty(lambda: one.model(one.x), targets))
+
+    assert torch.equal(penalize(one.y.to(torch.uint8)), penalize(one.y))
+    with pytest.raises(InputError, match=r"shape \(8,\) and type torch.float64.*classes as whole numbers"):
+        penalize(one.y.double())
+    with pytest.raises(InputError, match="targets is of type list"):
+        penalize(one.y.tolist())
+
+
+@pytest.mark.parametrize("odd", [torch.zeros(8, 6, dtype=torch.uint8), [[0.0] * 6] * 8])
+def test_inputs_that_are_no_floats(odd: Any) -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=r"inputs is of type (torch.uint8|list). Allowed: a tensor of floats"):
+        input_gradient_penalty(one.model, odd, one.y)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 import math
 from copy import deepcopy
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_networks import MAKERS, Transformer, cnn, flat, network, slow_trace, with_noise
@@ -309,3 +312,24 @@ def test_equals_the_fisher_matrix_of_nngeometry() -> None:
     loader = DataLoader(TensorDataset(one.x, one.y), batch_size=4)
     found = metrics.FIM(model, loader, PMatDense, variant="classif_logits").trace().item()
     assert exact_fisher_trace(model, model(one.x)).trace == pytest.approx(found, rel=1e-5)
+
+
+@pytest.mark.parametrize("odd", [0.5, -1, True, None, "0"])
+def test_what_is_no_step(odd: Any) -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=f"step={odd!r} is not usable. Allowed: a whole number of at least 0"):
+        FisherTracker(one.model).update(one.model(one.x), odd)
+
+
+def test_records_of_numpy_integers_can_be_written_as_json() -> None:
+    one = network("mlp")
+    tracker = FisherTracker(one.model, np.int64(1), np.int64(2))
+    record = tracker.update(one.model(one.x), np.int64(3))
+    assert record is not None
+    assert json.loads(json.dumps(asdict(record)))["step"] == 3
+
+
+def test_forward_that_is_no_function() -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=r"forward is of type Tensor.*lambda: model"):
+        FisherTracker(one.model).update(None, 0, forward=one.model(one.x))  # type: ignore[arg-type]

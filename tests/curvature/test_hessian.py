@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_networks import MAKERS, Network, network
@@ -148,6 +149,7 @@ def test_bad_settings(wrong: dict[str, Any], words: str) -> None:
         hessian_trace(one.model, **{"loss": one.loss, **wrong})
     with pytest.raises(InputError, match="iterations=0"):
         top_eigenvalue(one.model, one.loss, iterations=0)
+    assert isinstance(hessian_trace(one.model, one.loss, probes=np.int64(1)).probes, int)
 
 
 @pytest.mark.parametrize("mode", ["double_backward", "finite_difference"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -75,3 +76,32 @@ def test_sizes_that_differ() -> None:
         memorization(one.model, one.model(one.x), one.y, [False] * 7)
     with pytest.raises(InputError, match="True or False"):
         memorization(one.model, one.model(one.x), one.y, list(range(8)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("odd", [0.5, -1, None])
+def test_what_is_no_step(odd: Any) -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=f"step={odd!r} is not usable"):
+        memorization(one.model, one.model(one.x), one.y, [False] * 8, odd)
+
+
+def test_targets_that_are_no_class() -> None:
+    one = network("mlp")
+    logits = one.model(one.x)
+    for odd, words in ((-100, "-100"), (3, "3")):
+        targets = one.y.clone()
+        targets[0] = odd
+        with pytest.raises(InputError, match=f"targets has classes .*{words}.*Allowed: 0 to 2"):
+            memorization(one.model, logits, targets, [False] * 8)
+    with pytest.raises(InputError, match=r"targets is of type torch.float64. Allowed: whole numbers"):
+        memorization(one.model, logits, one.y.double(), [False] * 8)
+    with pytest.raises(InputError, match="targets is of type list"):
+        memorization(one.model, logits, one.y.tolist(), [False] * 8)  # type: ignore[arg-type]
+    plain = memorization(one.model, logits, one.y, [False] * 8)
+    assert memorization(one.model, logits, one.y.to(torch.int8), [False] * 8).clean == plain.clean
+
+
+def test_forward_that_is_no_function() -> None:
+    one = network("mlp")
+    with pytest.raises(InputError, match=r"forward is of type Tensor.*lambda: model"):
+        memorization(one.model, None, one.y, [False] * 8, forward=one.model(one.x))  # type: ignore[arg-type]

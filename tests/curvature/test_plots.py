@@ -125,3 +125,25 @@ def test_nothing_to_draw() -> None:
         plot_trace(FisherTracker(nn.Linear(2, 2)))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="per_layer=True"):
         plot_layers([FisherRecord(0, 1.0, math.nan, "nothing", {}, 8, 1)])
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda: plot_trace({"a": [1, 2]}), r"runs\['a'\] has items of type int.*tracker.records_"),
+        (lambda: plot_trace([1.5]), "runs has items of type float"),
+        (lambda: plot_trace([*records(), None]), "runs has items of type FisherRecord, NoneType"),
+        (lambda: plot_trace("run"), "runs is of type str"),
+        (lambda: plot_trace({"a": "run"}), r"runs\['a'\] is of type str"),
+        (lambda: plot_layers({"a": records()}), "records is of type dict"),
+        (lambda: plot_layers(memory()), "records has items of type Memorization"),
+        (lambda: plot_hessian(memory(), {0: HessianTrace(1.0, 1.0, {}, 30)}), "records has items of type Memorization"),
+        (lambda: plot_hessian(records(), [1.0]), "hessians is of type list.*by step"),
+        (lambda: plot_hessian(records(), {0: 1.0}), "hessians has items of type float"),
+        (lambda: plot_memorization(records()), "records has items of type FisherRecord"),
+        (lambda: plot_memorization(memory()[0]), "records is of type Memorization"),
+    ],
+)
+def test_what_is_no_measurement(draw: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        draw()

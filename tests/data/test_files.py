@@ -133,6 +133,10 @@ def test_errors_of_folders(tmp_path):
     (tmp_path / "t.csv").mkdir()
     with pytest.raises(InputError, match=r"is a folder, not a file, and holds none of"):
         read_frame(tmp_path / "t.csv")
+    (tmp_path / "birds" / "wren").mkdir(parents=True)
+    (tmp_path / "birds" / "wren" / "1.JPG").touch()
+    with pytest.raises(InputError, match=r"birds is a folder of images\. Allowed: a table.*fit without --target"):
+        read_frame(tmp_path / "birds")
     with pytest.raises(InputError, match=r"has no known suffix; allowed are \.csv, \.csv\.gz, \.parquet, \.feather\."):
         write_frame(FRAME, tmp_path / "t.arff")
     with pytest.raises(InputError, match=r"cannot be written: the folder .* does not exist\."):

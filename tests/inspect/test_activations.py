@@ -174,7 +174,7 @@ def test_unsuited_images() -> None:
 def test_other_mistakes() -> None:
     with pytest.raises(InputError, match="model is str"):
         collect_activations("resnet18", images(4))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="1 entries for 2 networks"):
+    with pytest.raises(InputError, match="1 item for 2 networks"):
         list(iter_activations([seeded(TinyResNet), seeded(TinyResNet)], images(4), ("stem",)))
     with pytest.raises(InputError, match="n_images=9, but data has 8"):
         collect_activations(seeded(TinyResNet), images(8), n_images=9)

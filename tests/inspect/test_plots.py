@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -66,6 +68,12 @@ def test_axes_without_a_figure_are_refused() -> None:
     ax.remove()
     with pytest.raises(InputError, match="ax has been removed"):
         figure_and_axes(ax)
+
+
+@pytest.mark.parametrize("odd", ["x", Figure(), np.zeros(2)])
+def test_what_is_no_axes_is_refused(odd: Any) -> None:
+    with pytest.raises(InputError, match=f"ax is of type {type(odd).__name__}"):
+        figure_and_axes(odd)
 
 
 @pytest.mark.parametrize("n", [1, 5, 24])

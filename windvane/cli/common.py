@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from windvane.automl.loading import AutoEstimator
+    from windvane.runtime.columns.schema import Schema
 
 # Renamed commands and options of image runs that people may still type.
 RENAMED = {"transfer": "finetune", "--rate": "--learning-rate", "--batch": "--batch-size", "--size": "--image-size"}
@@ -239,7 +240,10 @@ def read_labelled(
             f"--target names {', '.join(target)}, but the model has {len(targets)} targets: "
             f"{', '.join(targets.titles)}. Allowed: --target for each of them."
         )
-    X = read_frame(data, model.predictor_.schema.text_columns)
+    schema = model.predictor_.schema
+    check_roles({"--target": target}, {"--weight": weight})
+    check_not_learned({"--target": target, "--weight": weight}, schema)
+    X = read_frame(data, schema.text_columns)
     X, y = take_target(X, target)
     X, columns = take_columns(X, {"--weight": weight})
     return X, y, columns.get("--weight")
@@ -260,6 +264,39 @@ def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.
     for option, name in given.items():
         check_column(option, name, frame)
     return _without(frame, list(given.values())), {option: frame[name] for option, name in given.items()}
+
+
+def check_roles(taken: Mapping[str, str | list[str] | None], others: Mapping[str, Any]) -> None:
+    """Raise InputError if options name a column that another option has taken out of the table.
+
+    Both map options to names, lists of names, or mappings whose keys are names; None where one was not given.
+    """
+    from windvane.errors import InputError
+
+    roles = {name: option for option, names in taken.items() for name in _listed(names)}
+    for option, names in others.items():
+        for name in _listed(names):
+            if name in roles:
+                raise InputError(f"{option}={name!r} is the column of {roles[name]}, which is no column to learn from.")
+
+
+def _listed(names: Any) -> list[str]:
+    return [] if names is None else [names] if isinstance(names, str) else list(names)
+
+
+def check_not_learned(taken: Mapping[str, str | list[str] | None], schema: Schema) -> None:
+    """Raise InputError if an option takes a column out of a table that the model needs."""
+    from windvane.errors import InputError
+
+    kinds = {column.name: column.kind for column in schema.columns}
+    needed = [name for name in schema.input_names if schema.named and kinds.get(name) != "dropped"]
+    for option, names in taken.items():
+        for name in _listed(names):
+            if name in needed:
+                raise InputError(
+                    f"{option}={name!r} is a column that the model was trained on, and is read as such. Allowed: the "
+                    "name of another column."
+                )
 
 
 def take_target(frame: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, Any]:

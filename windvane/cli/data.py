@@ -14,6 +14,7 @@ from windvane.cli.common import (
     Quiet,
     Task,
     Types,
+    check_roles,
     print_result,
     read_like,
     read_pairs,
@@ -48,6 +49,8 @@ def describe(
 
     if out is not None:
         check_path(out)
+    forms = {"--type": read_pairs("--type", types), "--date-format": read_pairs("--date-format", date_formats)}
+    check_roles({"--target": target}, {"--ignore": ignore, "--id": id_column, **forms})
     X, columns = take_columns(read_frame(table), {"--target": target})
     other = None if test is None else read_like(test, X)
     if other is not None and target in other.columns:
@@ -59,8 +62,8 @@ def describe(
         task=task,
         ignore=ignore,
         id_columns=id_column,
-        column_types=read_pairs("--type", types) or None,
-        date_formats=read_pairs("--date-format", date_formats) or None,
+        column_types=forms["--type"] or None,
+        date_formats=forms["--date-format"] or None,
     )
     page = {} if out is None else {"page": found.write_html(out)}
     print_result({**found.to_json(), **page}, "\n".join(map(str, [found, *page.values()])), as_json=as_json)

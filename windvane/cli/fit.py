@@ -18,6 +18,7 @@ from windvane.cli.common import (
     Time,
     Types,
     check_column,
+    check_roles,
     open_model,
     parse_time,
     print_json,
@@ -153,6 +154,11 @@ def fit(
 
     in_time = {"gap": gap, "embargo": embargo, "max_train_size": max_train_size, "test_size": test_size}
     split = _time_split(time_column, in_time, lags)
+    forms = {"--type": read_pairs("--type", types), "--date-format": read_pairs("--date-format", date_formats)}
+    taken: dict[str, Any] = {"--groups": groups, "--weight": weight}
+    named = {"--time-column": time_column, "--ignore": ignore, "--id": id_column, **forms, "--lag-by": lag_by}
+    check_roles({"--target": target}, {**taken, **named})
+    check_roles(taken, {**named, "--lag-of": lag_of})
     table = read_frame(train)
     X, y = take_target(table, target)
     X, columns = take_columns(X, {"--groups": groups, "--weight": weight})
@@ -180,8 +186,8 @@ def fit(
         y_test=y_test,
         ignore=ignore,
         id_columns=id_column,
-        column_types=read_pairs("--type", types) or None,
-        date_formats=read_pairs("--date-format", date_formats) or None,
+        column_types=forms["--type"] or None,
+        date_formats=forms["--date-format"] or None,
     )
     _print_result(model, out, as_json, report)
 

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from windvane.cli.common import AsJson, Device, Quiet, parse_time, print_error, print_json, print_result
+from windvane.cli.common import (
+    AsJson,
+    Device,
+    Quiet,
+    holds_network,
+    open_model,
+    parse_time,
+    print_error,
+    print_json,
+    print_result,
+)
 
 if TYPE_CHECKING:
     from windvane.data.images import ImageSplits
@@ -155,7 +165,10 @@ def finetune(
 
 def inspect(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Name of a timm network, NAME=FILE with weights, or a run.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Name of a timm network, NAME=FILE with weights, or a run of train, finetune or fit."
+        ),
     ],
     others: Annotated[
         list[str], typer.Argument(metavar="[MODEL2] IMAGES", help="A second network; a folder of images.")
@@ -183,8 +196,34 @@ def inspect(
         raise InputError(f"{1 + len(second)} networks were named. Allowed: one or two, then a folder of images.")
     size: BatchSize = "auto" if batch_size is None else batch_size
     settings = InspectionSettings(n_images, layers or "*", size, repeats, device, not untrained, seed)
-    page = write_inspection_page([model, *second], Path(folder), out, settings)
+    named = [_find_network(name) for name in (model, *second)]
+    models, titles = [name for name, _ in named], [title for _, title in named]
+    page = write_inspection_page(models, Path(folder), out, settings, titles)
     print_result({"page": page}, page, as_json=as_json)
+
+
+def _find_network(model: str) -> tuple[str, str | None]:
+    """Return the folder and a title of the heaviest network of a run of `fit` on images; other models as they are."""
+    run = Path(model)
+    if holds_network(run) or not (run / "manifest.json").is_file():
+        return model, None
+    from windvane import AutoImageClassifier
+    from windvane.errors import InputError
+
+    opened = open_model(run, quiet=True)
+    allowed = "Allowed: a run of windvane train, of finetune, or of fit on images whose ensemble has a network."
+    if not isinstance(opened, AutoImageClassifier):
+        raise InputError(f"MODEL={model!r} is a run on a table, which has no network on images. {allowed}")
+    predictor = opened.predictor_
+    members = zip(predictor.ensemble.members, predictor.folders, strict=True)
+    for member, (first_fold, *_) in sorted(members, key=lambda pair: -pair[0].weight):
+        if holds_network(first_fold):
+            return str(first_fold), f"trial {member.number} of {run.name}"
+    families = ", ".join(dict.fromkeys(member.family for member in predictor.ensemble.members))
+    raise InputError(
+        f"MODEL={model!r} has no network in its ensemble ({families}), only models on features of images; windvane "
+        f"report shows what these look at. {allowed}"
+    )
 
 
 def let_threads_sleep() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from windvane.cli.common import AsJson, Quiet, parse_time, print_result
 from windvane.cli.examples import examples_text
+from windvane.pages.texts import counted
 
 app = typer.Typer(no_args_is_help=True, help="Learn which configurations to evaluate first, from tables of your own.")
 
@@ -39,7 +40,8 @@ def collect_results(
     settings = CollectSettings(cache=_predictions_folder(out))
     added = collect(sources, GUESSES, settings, out, workers=resolve_jobs(jobs), deadline=until, quiet=quiet)
     record = {"file": out, "added": added, "configurations": len(GUESSES), "tables": len(sources)}
-    text = f"{added} results of {len(GUESSES)} configurations on {len(sources)} tables added to {out}"
+    of = f"{counted(len(GUESSES), 'configuration')} on {counted(len(sources), 'table')}"
+    text = f"{counted(added, 'result')} of {of} added to {out}"
     print_result(record, text, as_json=as_json)
 
 
@@ -64,7 +66,7 @@ def build_portfolio(
     for case in portfolio:
         cases.append({"tasks": case.kinds, "max_rows": case.max_rows, "configurations": len(case.entries)})
         rows = "" if case.max_rows is None else f", up to {case.max_rows:,} rows"
-        lines.append(f"{' and '.join(case.kinds)}{rows}: {len(case.entries)} configurations")
+        lines.append(f"{' and '.join(case.kinds)}{rows}: {counted(len(case.entries), 'configuration')}")
     record = {"portfolio": out, "made": made, "cases": cases}
     print_result(record, "\n".join([*lines, f"{out}: {made}"]), as_json=as_json)
 

@@ -12,6 +12,7 @@ from windvane.cli.common import (
     Quiet,
     Run,
     Target,
+    check_not_learned,
     holds_network,
     open_model,
     print_result,
@@ -74,6 +75,7 @@ def report(
     y: Any = None
     if test is not None and not isinstance(model, AutoImageClassifier):
         X = read_frame(test, model.predictor_.schema.text_columns)
+        check_not_learned({"--target": target}, model.predictor_.schema)
         if target:
             X, y = take_target(X, target)
         elif not quiet:

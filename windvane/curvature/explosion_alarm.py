@@ -13,12 +13,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from numbers import Real
 from typing import Literal
 
 import numpy as np
 
-from windvane.curvature.fisher_trace import FisherRecord
-from windvane.errors import InputError, check_integer, check_usable, warn_user
+from windvane.curvature.fisher_trace import FisherRecord, check_records
+from windvane.errors import InputError, check_integer, warn_user
+from windvane.pages.texts import counted
 
 REMEDIES = (
     "raise the learning rate",
@@ -96,15 +98,15 @@ class ExplosionAlarm:
         until_step: int | None = None,
         quiet: bool = False,
     ) -> None:
-        if not 1 < warn <= strong < math.inf:
+        are_numbers = isinstance(warn, Real) and isinstance(strong, Real)
+        if not (are_numbers and 1 < warn <= strong < math.inf):
             raise InputError(f"warn={warn!r}, strong={strong!r} are not valid factors. Allowed: 1 < warn <= strong.")
-        check_integer("window", window)
-        check_integer("patience", patience)
-        check_integer("warmup_steps", warmup_steps, 0)
+        window, patience = check_integer("window", window), check_integer("patience", patience)
+        warmup_steps = check_integer("warmup_steps", warmup_steps, 0)
+        if until_step is not None:
+            until_step = check_integer("until_step", until_step, warmup_steps + 1)
         if reference is not None:
             _check_reference(reference)
-        ends_later = until_step is None or until_step > warmup_steps
-        check_usable("until_step", until_step, ends_later, f"a step after warmup_steps={warmup_steps}, or None")
         self.warmup_steps, self.warn, self.strong, self.until_step = warmup_steps, warn, strong, until_step
         self.window, self.patience, self.quiet = window, patience, quiet
         self._reference = None if reference is None else _Reference(reference, window, warmup_steps)
@@ -114,8 +116,27 @@ class ExplosionAlarm:
         self.alarms_: list[Alarm] = []
         self.max_ratio_ = math.nan
 
-    def update(self, record: FisherRecord) -> Alarm | None:
-        """Check one more record, in the order of steps; return an alarm when a level is reached for the first time."""
+    def update(self, record: FisherRecord | None) -> Alarm | None:
+        """Check one more record.
+
+        Parameters
+        ----------
+        record
+            The next one in the order of steps. None is ignored: `FisherTracker.update` returns it where no measurement
+            is due, so ``alarm.update(tracker.update(logits, step))`` can be called at each step.
+
+        Returns
+        -------
+        Alarm or None
+            An alarm when a level is reached for the first time, else None.
+        """
+        if record is None:
+            return None
+        if not isinstance(record, FisherRecord):
+            raise InputError(
+                f"record is of type {type(record).__name__}. Allowed: what FisherTracker.update returns, a "
+                "FisherRecord or None."
+            )
         if record.step < self.warmup_steps or (self.until_step is not None and record.step >= self.until_step):
             return None
         self._recent = [*self._recent, record][-self.window :]
@@ -147,8 +168,8 @@ class ExplosionAlarm:
             meaning = "Such runs tend to generalize worse."
         remedies = ", ".join(f"{number}. {remedy}" for number, remedy in enumerate(REMEDIES, start=1))
         message = (
-            f"Step {step}: the Fisher trace is {ratio:.1f} times {baseline}, {self.patience} measurements in a row. "
-            f"{meaning} What helps, in this order: {remedies}. This is a heuristic."
+            f"Step {step}: the Fisher trace is {ratio:.1f} times {baseline}, {counted(self.patience, 'measurement')} "
+            f"in a row. {meaning} What helps, in this order: {remedies}. This is a heuristic."
         )
         self.alarms_.append(Alarm(step, ratio, level, message))
         if not self.quiet:
@@ -157,10 +178,7 @@ class ExplosionAlarm:
 
 
 def _check_reference(reference: Sequence[FisherRecord]) -> None:
-    types = {type(one) for one in reference} if isinstance(reference, Sequence) else {type(reference)}
-    if types and types != {FisherRecord}:
-        names = ", ".join(sorted(one.__name__ for one in types))
-        raise InputError(f"reference is of type {names}. Allowed: records, such as tracker.records_, or None.")
+    check_records("reference", reference, FisherRecord, "records, such as tracker.records_, or None")
     if not any(math.isfinite(one.trace) for one in reference):
         raise InputError("reference has no records with a finite trace. Allowed: those of a tracked run, or None.")
 

@@ -14,7 +14,7 @@ does not hold for the labels of the data.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -34,12 +34,13 @@ from windvane.curvature.autograd import (
 from windvane.curvature.likelihood import (
     LabelSampler,
     Output,
+    compute_rows,
     flatten_logits,
     mean_entropy,
     negative_log_likelihood,
     score_covariance_factor,
 )
-from windvane.errors import check_integer
+from windvane.errors import InputError, check_integer
 
 N_RECENT = 10  # records whose spread estimates the error of a single draw
 
@@ -64,6 +65,16 @@ def _equal_values(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_equal_values(value, other[name]) for name, value in one.items())
     return bool(one == other) or (one != one and other != other)
+
+
+def check_records(argument: str, records: object, kind: type, allowed: str) -> None:
+    """Raise `InputError` unless an argument is a sequence of records of one kind; `allowed` describes them."""
+    is_sequence = isinstance(records, Sequence) and not isinstance(records, str)
+    types = {type(one) for one in records} if is_sequence else {type(records)}  # type: ignore[attr-defined]
+    if not is_sequence or not all(issubclass(one, kind) for one in types):
+        came = "has items" if is_sequence else "is"
+        names = ", ".join(sorted(one.__name__ for one in types))
+        raise InputError(f"{argument} {came} of type {names}. Allowed: {allowed}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +152,7 @@ class FisherTracker:
         random_state: int = 0,
     ) -> None:
         trainable_parameters(model)
-        for name, value in (("every", every), ("draws", draws)):
-            check_integer(name, value)
+        every, draws = check_integer("every", every), check_integer("draws", draws)
         self.model, self.every, self.draws, self.per_layer, self.output = model, every, draws, per_layer, output
         self._sampler = LabelSampler(output, "sampled", random_state)
         self.records_: list[FisherRecord] = []
@@ -167,13 +177,14 @@ class FisherTracker:
         FisherRecord or None
             None if no measurement is due.
         """
+        step = check_integer("step", step, 0)
         if step % self.every or (self.records_ and self.records_[-1].step == step):
             return None
         named = trainable_parameters(self.model)
         squares: list[list[float]] = []  # (draws, parameters), of the gradients of sums
         with preserve_state(self.model):
             for _ in range(self.draws):
-                rows = flatten_logits(logits if forward is None else forward(), self.output)
+                rows = compute_rows(logits, forward, self.output)
                 loss = negative_log_likelihood(rows, self._sampler(rows), self.output)
                 squares.append(squared_norms(grad(loss, list(named.values()), keep_graph=forward is None)))
         record = self._record(step, list(named), squares, rows)

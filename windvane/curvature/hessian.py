@@ -102,12 +102,12 @@ def hessian_trace(
     >>> hessian_trace(model, lambda: model.weight.square().sum(), probes=2).trace
     6.0
     """
-    check_integer("probes", probes)
+    probes = check_integer("probes", probes)
     check_choice("distribution", distribution, get_args(Distribution))
     named = trainable_parameters(model)
     parameters: Vector = list(named.values())
     product = _hessian_product(model, loss, parameters, mode)
-    generator = torch.Generator(parameters[0].device).manual_seed(random_state)
+    generator = torch.Generator(parameters[0].device).manual_seed(check_integer("random_state", random_state, 0))
     rounds: list[list[float]] = []  # (probes, parameters)
     for _ in range(probes):
         vector = _random_vector(parameters, distribution, generator)
@@ -156,7 +156,7 @@ def top_eigenvalue(
     >>> round(top_eigenvalue(model, lambda: model.weight.square().sum()).value, 3)
     2.0
     """
-    check_integer("iterations", iterations)
+    iterations = check_integer("iterations", iterations)
     named = trainable_parameters(model)
     if layer is not None:
         named = {name: p for name, p in named.items() if name == layer or name.startswith(f"{layer}.")}
@@ -164,7 +164,8 @@ def top_eigenvalue(
             raise unknown_name_error("layer", layer, sum_by_layer(dict.fromkeys(trainable_parameters(model), 0.0)))
     parameters: Vector = list(named.values())
     product = _hessian_product(model, loss, parameters, mode)
-    start = _random_vector(parameters, "gaussian", torch.Generator(parameters[0].device).manual_seed(random_state))
+    generator = torch.Generator(parameters[0].device).manual_seed(check_integer("random_state", random_state, 0))
+    start = _random_vector(parameters, "gaussian", generator)
     if mode == "double_backward":
         return _lanczos(product, start, iterations)
     # Finite-difference products are not exactly linear: Lanczos' method fails on them, power iteration does not.

@@ -7,7 +7,7 @@ the caller leaves out padding, as in ``logits[mask]``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -44,6 +44,44 @@ def flatten_logits(logits: object, output: Output) -> Tensor:
     return at_least_float32(rows)
 
 
+def check_forward(forward: object) -> None:
+    """Raise `InputError` if what should compute the logits is no function."""
+    if not callable(forward):
+        raise InputError(
+            f"forward is of type {type(forward).__name__}. Allowed: a function that computes the logits of this batch, "
+            "as in lambda: model(images)."
+        )
+
+
+def compute_rows(logits: object, forward: Callable[[], Tensor] | None, output: Output) -> Tensor:
+    """Return logits, or those that `forward` computes if it is given, with one row per example."""
+    if forward is None:
+        return flatten_logits(logits, output)
+    check_forward(forward)
+    return flatten_logits(forward(), output)
+
+
+def check_targets(targets: object) -> Tensor:
+    """Return targets; InputError if they are no tensor."""
+    if not isinstance(targets, Tensor):
+        raise InputError(f"targets is of type {type(targets).__name__}. Allowed: a tensor.")
+    return targets
+
+
+def as_classes(targets: Tensor, n_classes: int) -> Tensor:
+    """Return targets (n,) as torch takes classes; InputError if one is none of the classes."""
+    if targets.is_floating_point() or targets.is_complex():
+        raise InputError(f"targets is of type {targets.dtype}. Allowed: whole numbers, as in targets.long().")
+    classes = targets.flatten().long()
+    low, high = torch.stack(classes.aminmax()).tolist()
+    if low < 0 or high >= n_classes:
+        raise InputError(
+            f"targets has classes from {low} to {high}. Allowed: 0 to {n_classes - 1}; leave out the rows that do not "
+            "count (padding), as in logits[targets >= 0]."
+        )
+    return classes
+
+
 def negative_log_likelihood(rows: Tensor, labels: Tensor, output: Output) -> Tensor:
     """Sum the negative log-likelihood of labels, in nats, over the examples."""
     # The sum, not the mean: in float16 the gradients of a mean over many examples would vanish. "gaussian" has unit
@@ -64,8 +102,7 @@ class LabelSampler:
         check_choice("labels", labels, get_args(Labels))
         if (output, labels) == ("gaussian", "uniform"):
             raise InputError("labels='uniform' has no meaning for output='gaussian'. Allowed: 'sampled', 'true'.")
-        check_integer("random_state", random_state, 0)
-        self.output, self.labels, self.random_state = output, labels, random_state
+        self.output, self.labels, self.random_state = output, labels, check_integer("random_state", random_state, 0)
         self._generator: torch.Generator | None = None
         self._state: Tensor | None = None
 
@@ -102,21 +139,15 @@ class LabelSampler:
     def _checked_targets(self, rows: Tensor, targets: Tensor | None) -> Tensor:
         if targets is None:
             raise InputError("targets is missing. Allowed with labels='true': the targets of this batch.")
-        as_classes = self.output == "softmax" and not targets.is_floating_point()
-        if targets.numel() != (len(rows) if as_classes else rows.numel()):
+        targets = check_targets(targets).to(rows.device)
+        are_classes = self.output == "softmax" and not targets.is_floating_point()
+        if targets.numel() != (len(rows) if are_classes else rows.numel()):
             raise InputError(
-                f"targets has shape {tuple(targets.shape)}, which does not fit {len(rows)} examples with "
-                f"{rows.shape[1]} outputs each. Allowed: one target for each example."
+                f"targets has shape {tuple(targets.shape)} and type {targets.dtype}, which does not fit {len(rows)} "
+                f"examples with {rows.shape[1]} outputs each. Allowed: one target for each example, classes as whole "
+                "numbers."
             )
-        if not as_classes:
-            return targets.reshape(rows.shape).to(rows.dtype)
-        low, high = torch.stack(targets.aminmax()).tolist()
-        if low < 0 or high >= rows.shape[1]:
-            raise InputError(
-                f"targets has classes from {low} to {high}. Allowed: 0 to {rows.shape[1] - 1}; leave out the rows that "
-                "do not count (padding), as in logits[targets >= 0]."
-            )
-        return targets.flatten()
+        return as_classes(targets, rows.shape[1]) if are_classes else targets.reshape(rows.shape).to(rows.dtype)
 
 
 def mean_entropy(rows: Tensor, output: Output) -> float:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from windvane.curvature.autograd import grad, preserve_state, squared_norms, trainable_parameters
-from windvane.curvature.likelihood import flatten_logits
-from windvane.errors import InputError
+from windvane.curvature.likelihood import as_classes, check_targets, compute_rows
+from windvane.errors import InputError, check_integer
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def memorization(
     >>> result.clean.n, result.noisy.n
     (6, 2)
     """
+    step = check_integer("step", step, 0)
     is_noisy = torch.as_tensor(noisy).flatten().cpu()
     if is_noisy.dtype != torch.bool:
         raise InputError(f"noisy holds {is_noisy.dtype}. Allowed: True or False for each example.")
@@ -91,13 +92,14 @@ def memorization(
     fits = []
     for group in groups:
         with preserve_state(model):  # entered for each group: the same dropout masks
-            rows = flatten_logits(logits if forward is None else forward(), "softmax")
-            labels = targets.to(rows.device).flatten()
+            rows = compute_rows(logits, forward, "softmax")
+            labels = check_targets(targets).to(rows.device).flatten()
             if not len(rows) == len(labels) == len(is_noisy):
                 raise InputError(
                     f"logits, targets and noisy have {len(rows)}, {len(labels)} and {len(is_noisy)} examples. Allowed: "
                     "equal numbers."
                 )
+            labels = as_classes(labels, rows.shape[1])
             fits.append(_fit(model, rows, labels, group.to(rows.device), smaller, keep_graph=forward is None))
     return Memorization(step, *fits)
 

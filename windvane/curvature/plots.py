@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from windvane.curvature.fisher_trace import FisherRecord
+from windvane.curvature.fisher_trace import FisherRecord, check_records
 from windvane.curvature.hessian import HessianTrace
 from windvane.curvature.memorization import Memorization
 from windvane.errors import InputError
@@ -42,7 +42,7 @@ def plot_trace(runs: Mapping[str, Sequence[FisherRecord]] | Sequence[FisherRecor
         raise InputError("runs is empty. Allowed: at least one run.")
     figure, axes = _axes("Fisher trace", "Tr(F)")
     for index, (name, records) in enumerate(named.items()):
-        _trace_line(axes, _checked(records), index, name)
+        _trace_line(axes, _checked(records, f"runs[{name!r}]" if named is runs else "runs"), index, name)
     _log_steps(axes, [record.step for records in named.values() for record in records])
     _log_values(axes, [record.trace for records in named.values() for record in records])
     if len(named) > MAX_INSIDE_LEGEND:
@@ -100,6 +100,10 @@ def plot_hessian(records: Sequence[FisherRecord], hessians: Mapping[int, Hessian
     matplotlib.figure.Figure
         One picture.
     """
+    allowed = "values of hessian_trace by step, as in {0: hessian_trace(model, loss)}"
+    if not isinstance(hessians, Mapping):
+        raise InputError(f"hessians is of type {type(hessians).__name__}. Allowed: {allowed}.")
+    check_records("hessians", list(hessians.values()), HessianTrace, allowed)
     if not hessians:
         raise InputError("hessians is empty. Allowed: at least one measurement.")
     figure, axes = _axes("Fisher and Hessian trace", "trace")
@@ -136,6 +140,7 @@ def plot_memorization(records: Sequence[Memorization]) -> Any:
     matplotlib.figure.Figure
         Two pictures side by side.
     """
+    check_records("records", records, Memorization, "what memorization returns, in a list")
     if not records:
         raise InputError("records is empty. Allowed: at least one measurement.")
     from matplotlib.figure import Figure
@@ -173,11 +178,10 @@ def _line(axes: Any, steps: Sequence[int], values: Any, index: int, name: str) -
     return color
 
 
-def _checked(records: Sequence[FisherRecord]) -> Sequence[FisherRecord]:
-    if not isinstance(records, Sequence):
-        raise InputError(f"A run is of type {type(records).__name__}. Allowed: records, such as tracker.records_.")
+def _checked(records: Sequence[FisherRecord], argument: str = "records") -> Sequence[FisherRecord]:
+    check_records(argument, records, FisherRecord, "records, such as tracker.records_")
     if not records:
-        raise InputError("A run has no records. Allowed: at least one measurement.")
+        raise InputError(f"{argument} is empty. Allowed: at least one measurement.")
     return records
 
 

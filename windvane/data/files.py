@@ -36,6 +36,7 @@ READABLE = (
     *(".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".xlsx", ".xls", ".ods", ".db", ".sqlite"),
 )
 WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 
 _SNIFFED_NUMBERS = 1000  # rows that show how a file writes numbers
 
@@ -93,6 +94,11 @@ def _read_folder(folder: Path) -> pd.DataFrame:
 
     kinds = {".parquet": "parquet", ".feather": "feather", ".arrow": "ipc", ".csv": "csv"}
     found = Counter(file.suffix.lower() for file in folder.rglob("*") if file.suffix.lower() in kinds)
+    if not found and any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.rglob("*")):
+        raise InputError(
+            f"{folder} is a folder of images. Allowed: a table, which is a file or a folder of {', '.join(kinds)}. "
+            "Images are learned by windvane fit without --target, in Python by AutoImageClassifier."
+        )
     if not found:
         raise InputError(f"{folder} is a folder, not a file, and holds none of {', '.join(kinds)}.")
     suffix = found.most_common(1)[0][0]

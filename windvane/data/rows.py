@@ -12,6 +12,7 @@ from sklearn.model_selection import PredefinedSplit
 
 from windvane.data.series.time_split import TimeSplit
 from windvane.errors import InputError
+from windvane.pages.texts import counted
 from windvane.runtime.columns.table import Integers
 
 
@@ -51,8 +52,8 @@ def take_rows(values: Any, rows: Integers, n_rows: int, name: str) -> Any:
     if hasattr(values, "to_pandas"):
         values = values.to_pandas()
     if not hasattr(values, "__len__") or len(values) != n_rows:
-        given = len(values) if hasattr(values, "__len__") else "no"
-        raise InputError(f"{name} has {given} values, but there are {n_rows} rows.")
+        given = counted(len(values), "value") if hasattr(values, "__len__") else "no values"
+        raise InputError(f"{name} has {given}, but there are {n_rows} rows.")
     if isinstance(values, pd.DataFrame | pd.Series):
         return values.iloc[rows]
     if isinstance(values, list | tuple):

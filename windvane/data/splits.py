@@ -164,7 +164,7 @@ def _ranks(name: str, labels: Any, n_rows: int) -> tuple[Integers, pd.Index]:  #
         allowed = "a label for each row" if name == "groups" else "numbers, dates, or texts of them as in a column of X"
         raise InputError(f"{name} cannot be used: {error}. Allowed: {allowed}.") from error
     if len(codes) != n_rows:
-        raise InputError(f"{name} has {len(codes)} values, but there are {n_rows} rows.")
+        raise InputError(f"{name} has {counted(len(codes), 'value')}, but there are {n_rows} rows.")
     if (codes < 0).any():
         raise InputError(
             f"{name} has {counted(int((codes < 0).sum()), 'missing value')}, the first in row "

@@ -15,6 +15,7 @@ from scipy import sparse as sp
 
 from windvane.data.target import TaskType, choose_positive, encode_target
 from windvane.errors import InputError
+from windvane.pages.texts import counted
 from windvane.runtime.columns.table import Integers
 from windvane.runtime.labels import labels_to_json
 from windvane.runtime.targets import Targets
@@ -160,7 +161,7 @@ def _training_columns(frame: pd.DataFrame, known: Targets) -> pd.DataFrame:
         return known_columns
     if frame.shape[1] != len(known):
         raise InputError(
-            f"y has {frame.shape[1]} columns, but the model learned {len(known)}: {', '.join(known.titles)}."
+            f"y has {counted(frame.shape[1], 'column')}, but the model learned {len(known)}: {', '.join(known.titles)}."
         )
     return frame
 

@@ -88,7 +88,7 @@ def class_tables(evaluation: EvaluationTables) -> list[Html]:
     shown = [table(header, rows[:MAX_CLASSES], label="Scores of each class")]
     if len(rows) > MAX_CLASSES:
         rest = table(header, rows[MAX_CLASSES:], label="Other classes")
-        shown.append(details(f"The other {len(rows) - MAX_CLASSES:,} classes", rest))
+        shown.append(details(f"Other classes ({len(rows) - MAX_CLASSES:,})", rest))
     return shown
 
 

@@ -15,6 +15,7 @@ from windvane.errors import InputError
 from windvane.inspect.batches import Batch, batch_length, device_of, known_length, paired_batches, slice_batch
 from windvane.inspect.hooks import BatchTooLargeError, LayerOutput, observe
 from windvane.inspect.layer_selection import TRACED_IMAGES, Layer, Layers, select_layers, trace_layers
+from windvane.pages.texts import counted
 from windvane.torch_utils import to_device, unwrap_model
 
 T = TypeVar("T")
@@ -154,7 +155,8 @@ def read_steps(
     layers = layers if isinstance(layers, tuple) else (layers,) * len(models)
     if not models or len(layers) != len(models):
         raise InputError(
-            f"layers has {len(layers)} entries for {len(models)} networks. Allowed: one for all or for each."
+            f"layers has {counted(len(layers), 'item')} for {counted(len(models), 'network')}. Allowed: one for "
+            "all or for each."
         )
     for model in models:
         if not isinstance(model, nn.Module):

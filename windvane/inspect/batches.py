@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from windvane.errors import InputError, check_integer, check_usable, warn_user
+from windvane.pages.texts import counted
 from windvane.torch_utils import map_tensors, to_device
 
 Batch = Tensor | Mapping[str, Any]  # what a network takes: a tensor, or its arguments by name
@@ -78,7 +79,7 @@ def _without_targets(batch: Any) -> Batch:
 
 
 def _too_few(available: int, n_images: int) -> InputError:
-    return InputError(f"n_images={n_images}, but data has {available} images. Allowed: up to {available}.")
+    return InputError(f"n_images={n_images}, but data has {counted(available, 'image')}. Allowed: up to {available}.")
 
 
 def known_length(data: Any) -> int | None:
@@ -132,7 +133,8 @@ def leave_out_small(steps: Iterable[Paired]) -> Iterator[Paired]:
             f"Allowed: more images, or a batch_size of at least {MIN_IMAGES}."
         )
     if n_left_out:
-        warn_user(f"{n_left_out} images are left out: their batches have fewer than {MIN_IMAGES}.")
+        are = "is" if n_left_out == 1 else "are"
+        warn_user(f"{counted(n_left_out, 'image')} {are} left out: batches of fewer than {MIN_IMAGES}.")
 
 
 def image_batches(

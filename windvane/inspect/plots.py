@@ -28,9 +28,12 @@ GRID_GAP = 0.12  # between two images of a grid, in widths of an image; more bel
 
 def figure_and_axes(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
     """The given axes with their figure, or a new figure (size in inches) that no global list keeps."""
+    import matplotlib.axes
     from matplotlib.figure import Figure
 
     if ax is not None:
+        if not isinstance(ax, matplotlib.axes.Axes):
+            raise InputError(f"ax is of type {type(ax).__name__}. Allowed: axes of a figure, or None.")
         figure = ax.get_figure(root=True)
         if figure is None:
             raise InputError("ax has been removed from its figure. Allowed: axes of a figure, or None.")

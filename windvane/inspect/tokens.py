@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError, unknown_name_error
 from windvane.inspect.batches import Size
+from windvane.pages.texts import counted
 from windvane.torch_utils import unwrap_model
 
 MAX_ASPECT_RATIO = 1.25  # of a patch, where maps of odd sizes are rounded
@@ -89,10 +90,10 @@ def token_grid(n_tokens: int, size: Size, counts: Sequence[int] = PREFIX_COUNTS)
         columns = n_patches // max(rows, 1)
         if n_patches > 1 and rows * columns == n_patches and rows * width == columns * height:
             return TokenGrid(n_prefix, rows, columns, height / rows, width / columns)
-    tried = f"{counts[0]} tokens without a position" if len(counts) == 1 else f"up to {max(counts)} without a position"
+    tried = counted(counts[0], "token") if len(counts) == 1 else f"up to {max(counts)}"
     raise InputError(
-        f"{n_tokens} tokens ({tried}) do not tile an image of {height} x {width} pixels in square patches. Allowed: "
-        "n_prefix=, the number of class, distillation and register tokens, or images of another size."
+        f"{n_tokens} tokens ({tried} without a position) do not tile an image of {height} x {width} pixels in square "
+        "patches. Allowed: n_prefix=, the number of class, distillation and register tokens, or images of another size."
     )
 
 

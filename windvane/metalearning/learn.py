@@ -15,6 +15,7 @@ from windvane.metalearning.build_portfolio import BuildPlan, build, make_scores,
 from windvane.metalearning.cells import read_cells
 from windvane.metalearning.collect import SourceTable
 from windvane.metalearning.replay import TableReplay, entry_id
+from windvane.pages.texts import counted
 from windvane.search.strategy.portfolio import KINDS, Case, PortfolioEntry
 
 MIN_TABLES = 30  # of a task kind, before it gets its own order
@@ -71,8 +72,8 @@ def learn_portfolio(
     if large:
         cases.append(Case(_order(large, entries, replace(plan, start=()))))
     made = (
-        f"learned from {len(entries)} configurations on {len(tables) + len(large)} tables, "
-        f"budgets {', '.join(f'{seconds:g}' for seconds in plan.budgets)} s with {plan.workers} workers"
+        f"learned from {counted(len(entries), 'configuration')} on {counted(len(tables) + len(large), 'table')}, "
+        f"budgets {', '.join(f'{seconds:g}' for seconds in plan.budgets)} s with {counted(plan.workers, 'worker')}"
     )
     return cases, made
 

@@ -126,7 +126,8 @@ def _leak_issues(column_scores: Mapping[str, float], measure: str) -> list[str]:
         for name in leaks[:3]
     ]
     if len(leaks) > 3:
-        issues.append(f"{len(leaks) - 3} more columns predict the target almost perfectly on their own.")
+        also = counted(len(leaks) - 3, "more column")
+        issues.append(f"{also} predict{'s' * (len(leaks) == 4)} the target almost perfectly.")
     return issues
 
 

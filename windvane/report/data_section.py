@@ -100,7 +100,7 @@ def data_section(data: TableSummary) -> Section:
         content.append(side_by_side(*figures))
     if schema.columns:
         shown = _column_table(data)
-        content += shown if data.examples else [details(f"All {len(schema.columns):,} columns", *shown)]
+        content += shown if data.examples else [details(f"All {counted(len(schema.columns), 'column')}", *shown)]
     return Section("Data", content)
 
 
@@ -162,7 +162,7 @@ def _missing_figure(schema: Schema, n_rows: int) -> list[Html]:
         return []
     entries = [(one.name, float(one.n_missing), f"{one.n_missing / n_rows:.1%}") for one in columns[:MAX_MISSING]]
     if len(columns) > MAX_MISSING:
-        entries.append((f"{len(columns) - MAX_MISSING} more columns", -1.0, "fewer"))
+        entries.append((counted(len(columns) - MAX_MISSING, "more column"), -1.0, "fewer"))
     return [figure("Missing values", bars(entries, label="Share of missing values", full=n_rows))]
 
 

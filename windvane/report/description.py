@@ -88,7 +88,7 @@ class Description(TableSummary):
             lines.append(self._target_line())
         lines += ["", *_lines(self.columns.head(MAX_LINES))]
         if len(self.schema.columns) > MAX_LINES:
-            lines.append(f"... and {len(self.schema.columns) - MAX_LINES:,} more columns")
+            lines.append(f"... and {counted(len(self.schema.columns) - MAX_LINES, 'more column')}")
         if self.column_scores:
             lines.append(f"alone: {self.measure} of a small tree on this column, on rows it did not see")
         found = {"Look at": self.issues or (), "Read as": self.notes, "Train and test": self._test_lines()}

@@ -60,7 +60,9 @@ def search_section(data: ReportData) -> Section:
     sources = Counter(trial.source for trial in trials)
     came = ", ".join(f"{count:,} from the {source}" for source, count in sources.most_common())
     content.append(
-        paragraph(f"{len(trials):,} trials in {format_duration(seconds)} ({came}); {n_usable:,} with a usable model.")
+        paragraph(
+            f"{counted(len(trials), 'trial')} in {format_duration(seconds)} ({came}); {n_usable:,} with a usable model."
+        )
     )
     pictures = [score_over_time(data.curve, metric, data.metric_title)] if len(data.curve) > 1 else []
     strips = _fold_spread(trials, data.ensemble, metric)
@@ -173,7 +175,7 @@ def score_over_time(curve: Sequence[tuple[float, float, float]], metric: Metric,
     scores = frame[["best_single", "ensemble"]].to_numpy()
     shown = Axis.around(f"validation {metric_title}", _without_worst(scores, metric))
     inside = [Series(s.x, np.clip(s.y, shown.low, shown.high), s.kind, s.color, s.name) for s in series]
-    words = f"Validation score over {seconds[-1]:.0f} seconds"
+    words = f"Validation score over {counted(round(seconds[-1]), 'second')}"
     caption = f"These scores select the model ({describe_direction(metric)})."
     return figure("Score over time", plot(inside, Axis("seconds", 0.0, end), shown, words), caption, series)
 
@@ -244,5 +246,5 @@ def leaderboard_tables(
     shown = [table(header, first, label="Best trials and baselines")]
     if others:
         rest = table(header, others[:MAX_TRIALS], label="Other trials")
-        shown.append(details(f"The other {len(others):,} trials", rest))
+        shown.append(details(f"The other {counted(len(others), 'trial')}", rest))
     return shown

@@ -310,7 +310,7 @@ def answer_html(answer: Mapping[str, Any], run: Run, coverage: float) -> Html:
         of_each = "label" if is_several or isinstance(shown, list) else "class"
         parts.append(figure(f"Probability of each {of_each}", bars(entries, label="Probabilities", full=1.0)))
         if len(shares) > MAX_PROBABILITIES:
-            parts.append(paragraph(f"and {len(shares) - MAX_PROBABILITIES:,} less probable ones"))
+            parts.append(paragraph(f"and {counted(len(shares) - MAX_PROBABILITIES, 'less probable label')}"))
     parts.append(tag("p", f"by {run.name}, {time.strftime('%H:%M:%S')}", attributes={"class": "remark"}))
     return Html("".join(parts))
 

@@ -84,8 +84,8 @@ def load_model(folder: str | Path, device: str = "cpu") -> TrainedModel:
     folder = Path(folder)
     if not is_image_model(folder):
         raise InputError(
-            f"{str(folder)!r} holds no trained network (no {MANIFEST} of one). windvane.load opens runs on tables, in "
-            "a shell windvane predict, leaderboard, report and resume."
+            f"{str(folder)!r} holds no trained network (no {MANIFEST} of one). windvane.load opens the runs of "
+            "searches (fit), in a shell windvane predict, leaderboard, report and resume."
         )
     manifest = read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:

@@ -170,7 +170,7 @@ def test_arrays_with_labels() -> None:
     first = images.train.names.index("image 5") if "image 5" in images.train.names else None
     if first is not None:
         assert np.array_equal(images.train.decode(first)[:, :, 0], np.rint(digits.images[5] / 16 * 255))
-    with pytest.raises(InputError, match="labels has 3 entries, but there are 1797 images"):
+    with pytest.raises(InputError, match="labels has 3 values, but there are 1797 images"):
         read_images(digits.images, labels=[0, 1, 2])
     with pytest.raises(InputError, match=r"no training image .* has a label"):
         read_images(digits.images)

@@ -44,7 +44,7 @@ def test_groups_batches_and_picture() -> None:
 
 def test_small_batches_are_left_out() -> None:
     vit, resnet = small_vit(), small_resnet()
-    with pytest.warns(UserWarning, match="1 images are left out: their batches have fewer than 4"):
+    with pytest.warns(UserWarning, match="1 image is left out: batches of fewer than 4"):
         found = head_similarity((vit, resnet), images(9), batch_size=8)
     assert found.n_images == 8
     with pytest.raises(InputError, match="data has no batch of 4 images"):

@@ -69,7 +69,7 @@ def test_other_networks(make: object) -> None:
 
 
 def test_small_batches_are_left_out() -> None:
-    with pytest.warns(UserWarning, match="2 images are left out: their batches have fewer than 4"):
+    with pytest.warns(UserWarning, match="2 images are left out: batches of fewer than 4"):
         found = localization(small_vit(), images(10), batch_size=8)
     assert found.n_images == 8
     np.testing.assert_array_equal(found.similarity, localization(small_vit(), images(10)[:8]).similarity)

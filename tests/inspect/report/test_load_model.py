@@ -60,7 +60,7 @@ def test_network_of_a_run(folder: Path) -> None:
     found = load_model_and_images(str(run), find_images(folder, 4))
     assert found.name == "run" and found.images.shape == (4, 3, 32, 32)
     torch.testing.assert_close(found.model(found.images), network(found.images))
-    with pytest.raises(InputError, match="is not an image model of windvane"):
+    with pytest.raises(InputError, match="holds no network on images"):
         load_model_and_images(str(folder), [])
 
 

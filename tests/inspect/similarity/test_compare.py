@@ -109,7 +109,7 @@ def test_halved_batches() -> None:
 
 def test_small_batches() -> None:
     model = seeded(TinyResNet)
-    with pytest.warns(UserWarning, match="2 images are left out: their batches have fewer than 4"):
+    with pytest.warns(UserWarning, match="2 images are left out: batches of fewer than 4"):
         assert compare(model, model, images(18), "head", "cka", Sampling(8)).n_images == 16
     with pytest.raises(InputError, match="no batch of 4 images, which the measure needs; 18 came in smaller ones"):
         compare(model, model, images(18), "head", "cka", Sampling(2))

@@ -44,7 +44,7 @@ def test_layers_are_any_sequence_of_names() -> None:
 
 def test_small_batches_are_left_out() -> None:
     before, after = small_vit(), small_resnet()
-    with pytest.warns(UserWarning, match="1 images are left out: their batches have fewer than 4"):
+    with pytest.warns(UserWarning, match="1 image is left out: batches of fewer than 4"):
         found = drift(before, {"same": before}, images(9), batch_size=8)
     assert found.n_images == 8
     np.testing.assert_array_equal(found.similarity, drift(before, {"same": before}, images(9)[:8]).similarity)

@@ -24,6 +24,7 @@ from windvane.data.images.sources import Columns, list_images
 from windvane.data.images.splits import group_images, hold_out_images, keep_together
 from windvane.data.images.summary import describe_skipped
 from windvane.errors import InputError, check_usable, warn_user
+from windvane.pages.texts import counted
 
 
 def read_images(
@@ -149,7 +150,7 @@ def list_labelled(source: Any, labels: Any, columns: Columns) -> ImageListing:
             "could follow. Allowed: a list of files, in the order of the labels."
         )
     if len(given) != len(listing.items):
-        raise InputError(f"labels has {len(given)} entries, but there are {len(listing.items)} images.")
+        raise InputError(f"labels has {counted(len(given), 'value')}, but there are {len(listing.items)} images.")
     return replace(listing, labels=given)
 
 

@@ -16,14 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from windvane.data.files import READABLE, read_frame
+from windvane.data.files import IMAGE_SUFFIXES, READABLE, read_frame
 from windvane.data.images.listing import ImageListing, list_files, list_folder, normalize_split_name
 from windvane.data.images.summary import describe_skipped
 from windvane.errors import MOST_NAMES, InputError, check_choice, some_of
 from windvane.runtime.columns.column_values import is_missing
 from windvane.runtime.images import Item, Pixels, eight_bit_factor, to_rgb
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 CHANNELS = (1, 3, 4)  # by which the channel axis is recognized
 
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file", "path", "filename", "file_name")
@@ -141,7 +140,7 @@ def _find_image_column(frame: pd.DataFrame) -> str:
         if len(present) and _is_image(_stored_image(present.iloc[0])):
             return str(column)
     raise InputError(
-        f"source has no column of images: encoded bytes, arrays, or names that end in {', '.join(SUFFIXES)}. "
+        f"source has no column of images: encoded bytes, arrays, or names that end in {', '.join(IMAGE_SUFFIXES)}. "
         f"Its columns: {some_of(list(frame.columns), MOST_NAMES)}. Name one by columns=Columns(image=...); to learn a "
         "column from the others of a table, name it as the target (--target in a shell)."
     )
@@ -149,7 +148,7 @@ def _find_image_column(frame: pd.DataFrame) -> str:
 
 def _is_image(value: Any) -> bool:
     if isinstance(value, str | os.PathLike):
-        return os.fspath(value).lower().endswith(SUFFIXES)
+        return os.fspath(value).lower().endswith(IMAGE_SUFFIXES)
     return isinstance(value, bytes | bytearray) or _is_pillow(value) or getattr(value, "ndim", 0) in (2, 3)
 
 

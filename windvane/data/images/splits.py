@@ -13,6 +13,7 @@ from windvane.data.images.duplicates import connect
 from windvane.data.images.listing import ImageListing
 from windvane.data.splits import hold_out
 from windvane.errors import InputError, check_choice
+from windvane.pages.texts import counted
 from windvane.runtime.columns.table import Integers
 
 SHARE, MAX_SHARE, ENOUGH = 0.1, 0.2, 500  # a tenth validates; of few images more, until there are enough
@@ -29,7 +30,7 @@ def group_images(groups: Any, listing: ImageListing) -> Integers:  # (n,)
         check_choice("groups", groups, table.columns)
         groups = table[groups].tolist()
     if len(groups) != n:
-        raise InputError(f"groups has {len(groups)} entries, but there are {n} images.")
+        raise InputError(f"groups has {counted(len(groups), 'value')}, but there are {n} images.")
     _, codes = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)
     return codes.astype(np.int64)
 
@@ -55,7 +56,7 @@ def hold_out_images(
     trains = np.flatnonzero(splits == "train")
     if (splits == "valid").any():
         if valid is not None:
-            raise InputError(f"valid={valid!r} is given, but source has a validation split. Allowed: None.")
+            raise InputError(f"valid={valid!r} is given, but source has a validation split. Leave it out.")
         return splits, []
     share = share_to_hold_out(valid, len(trains))
     if share == 0:

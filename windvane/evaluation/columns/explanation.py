@@ -171,7 +171,7 @@ def _explained_output(model: FittedEnsemble, table: Table, label: Any, positive:
     classes = model.classes
     if classes is None:
         if label is not None:
-            raise InputError(f"label={label!r} is for classes, but a number is predicted. Allowed: None.")
+            raise InputError(f"label={label!r} is for classes, but a number is predicted. Leave it out.")
         return model.predict_raw, "prediction"
     known = {to_canonical_text(value): code for code, value in enumerate(classes.tolist())}
     if label is not None and to_canonical_text(label) not in known:
@@ -207,7 +207,7 @@ def _few_columns(
     )
     alone = set(ranked[:N_ALONE])
     kept = {name: column for name, column in columns.items() if name in alone}
-    rest = f"{len(columns) - len(kept):,} other columns"
+    rest = counted(len(columns) - len(kept), "other column")
     data = data[list(kept)].assign(**{rest: ""})
     return {**kept, rest: EncodedColumn.together(columns[name] for name in columns if name not in alone)}, data
 

@@ -20,6 +20,7 @@ from windvane.data.files import to_frame
 from windvane.errors import InputError, check_choice, some_of, warn_user
 from windvane.evaluation.metrics import Metric
 from windvane.evaluation.predictions import FittedEnsemble, Predictions
+from windvane.pages.texts import counted
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats, Integers, Table
 
@@ -185,12 +186,12 @@ def feature_importance(
         )
     assert found is not None
     if found.n_omitted or found.n_repeats < n_repeats:
-        left = f"columns were shuffled {found.n_repeats} times, not n_repeats={n_repeats}"
+        left = f"columns were shuffled {counted(found.n_repeats, 'time')}, not n_repeats={n_repeats}"
         if found.n_omitted:
             left = f"{found.n_omitted} of {len(columns)} columns are without a value"
         warn_user(
-            f"feature_importance ended after {max_seconds:.0f} seconds: {left}. A larger time_budget or fewer rows "
-            "allow more.",
+            f"feature_importance ended after {counted(round(max_seconds), 'second')}: {left}. A larger "
+            "time_budget or fewer rows allow more.",
         )
     return found.to_frame().reindex([*found.drops, *(name for name in columns if name not in found.drops)])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -15,11 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from windvane.errors import InputError, check_number, unknown_name_error
+from windvane.errors import InputError, check_number, check_usable, unknown_name_error
 from windvane.evaluation.bootstrap import bootstrap_standard_error
 from windvane.evaluation.decisions.calibration import evenly_spaced, with_label_decision
 from windvane.evaluation.metrics import MeanOverTargets, Metric
 from windvane.evaluation.predictions import Predictions
+from windvane.pages.texts import counted
 from windvane.runtime.columns.table import Floats
 from windvane.runtime.ensemble import Ensemble
 
@@ -294,7 +296,7 @@ def label_thresholds_by_hand(ensemble: Ensemble, value: Any, titles: Sequence[st
     elif len(value) == len(titles):
         chosen = dict(zip(titles, value, strict=True))
     else:
-        raise InputError(f"threshold has {len(value)} numbers, but there are {len(titles)} labels.")
+        raise InputError(f"threshold has {counted(len(value), 'number')}, but there are {len(titles)} labels.")
     for name, one in chosen.items():
         check_number(f"threshold of {name!r}", one, above=0, below=1)
     thresholds = {name: float(one) for name, one in chosen.items()}
@@ -360,7 +362,8 @@ def _tune_threshold(
     limit = recall if precision is None else precision
     if limit is not None:
         kept, sought = ("recall", "precision") if precision is None else ("precision", "recall")
-        check_number(kept, limit, above=0)
+        is_share = isinstance(limit, Real) and not isinstance(limit, bool) and 0 < limit <= 1
+        check_usable(kept, limit, is_share, "a share above 0 and at most 1, as in 0.9 for 90 %")
         meets = (curve[kept] >= limit).to_numpy() & (curve["selected"] > 0).to_numpy()
         if not meets.any():
             raise InputError(

@@ -24,6 +24,7 @@ from windvane.inspect.layer_selection import TRACED_IMAGES, spatial_layers
 from windvane.inspect.plots import BLUE, GREEN, GREY, LINE_COLORS, VERMILION, figure_and_axes, label_blocks
 from windvane.inspect.result import Axes, Figure, Floats, long_frame
 from windvane.inspect.tokens import Pooling, as_tokens, has_class_token, pool_tokens, prefix_counts
+from windvane.pages.texts import counted
 
 Classifier = Literal["ridge", "logistic"]
 MAX_ITERATIONS = 1000  # of logistic regression
@@ -46,7 +47,7 @@ class Examples:
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
-            raise InputError(f"{len(self.images)} images came with {len(self.labels)} labels.")
+            raise InputError(f"{counted(len(self.images), 'image')} came with {counted(len(self.labels), 'label')}.")
 
 
 @dataclass(frozen=True)

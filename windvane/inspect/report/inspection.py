@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,18 @@ class InspectionSettings:
         return {} if self.batch_size == "auto" else {"batch_size": self.batch_size}
 
 
-def write_inspection_page(models: Sequence[str], folder: Path, out: Path, settings: InspectionSettings) -> Path:
-    """Inspect one or two networks, named as in `load_model_and_images`, on a folder of images, and write the page."""
+def write_inspection_page(
+    models: Sequence[str], folder: Path, out: Path, settings: InspectionSettings, titles: Sequence[str | None] = ()
+) -> Path:
+    """Inspect one or two networks, named as in `load_model_and_images`, on a folder of images, and write the page.
+
+    `titles` are the names of the networks on the page; None for their usual names.
+    """
     check_path(out)
     device = find_device(settings.device, "float32").device
     paths = find_images(folder, settings.n_images, settings.seed)
     loaded = [load_model_and_images(name, paths, pretrained=settings.pretrained) for name in models]
+    loaded = [replace(one, name=title or one.name) for one, title in zip_longest(loaded, titles)]
     loaded = with_distinct_names(loaded)
     for one in loaded:
         one.model.to(device)

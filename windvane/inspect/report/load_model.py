@@ -12,8 +12,8 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
+from windvane.data.files import IMAGE_SUFFIXES
 from windvane.data.images.dataset import ImageDataset
-from windvane.data.images.sources import SUFFIXES
 from windvane.errors import InputError, ModelFileError, unknown_name_error
 from windvane.vision.augment.batch import normalize
 from windvane.vision.networks.weights import read_state_dict
@@ -33,9 +33,9 @@ def find_images(root: Path, n_images: int, seed: int = 0) -> list[Path]:
     """Image files in a folder and its subfolders, in alphabetical order; at most `n_images`, drawn at random."""
     if not root.is_dir():
         raise InputError(f"images={str(root)!r} is not a folder. Allowed: a folder of images.")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        raise InputError(f"images={str(root)!r} has no images. Allowed: {', '.join(SUFFIXES)}.")
+        raise InputError(f"images={str(root)!r} has no images. Allowed: {', '.join(IMAGE_SUFFIXES)}.")
     drawn = np.random.default_rng(seed).choice(len(paths), min(n_images, len(paths)), replace=False)
     return [paths[i] for i in np.sort(drawn)]
 
@@ -50,7 +50,8 @@ def load_model_and_images(model: str, paths: Sequence[Path], *, pretrained: bool
     if not timm.is_model(name):
         if Path(model).exists():
             raise InputError(
-                f"model={model!r} is not an image model of windvane. Allowed: a run directory, or NAME=FILE."
+                f"model={model!r} holds no network on images. Allowed: a run of windvane train, of finetune, or of fit "
+                "on images whose ensemble has a network; or NAME=FILE."
             )
         raise unknown_name_error("model", name, timm.list_models())
     network = _load_weights(name, Path(file)) if file else _create(name, pretrained)

@@ -74,7 +74,7 @@ def make_image_folds(
     """Choose the validation rows: those that were given, a share, or folds."""
     if given.any():
         if valid is not None:
-            raise InputError(f"valid={valid!r} is given, but the images have a validation split. Allowed: None.")
+            raise InputError(f"valid={valid!r} is given, but the images have a validation split. Leave it out.")
         fold = Fold(np.flatnonzero(~given), np.flatnonzero(given))
         return [fold], make_policy("holdout", "the validation split given")
     names = [settings.policy if valid is None else "holdout"]

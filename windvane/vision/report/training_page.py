@@ -36,6 +36,7 @@ from windvane.pages.html_builder import (
     write_page,
 )
 from windvane.pages.svg_charts import Axis, Kind, Series, plot, round_ticks
+from windvane.pages.texts import counted
 from windvane.settings import format_duration
 from windvane.version import VERSION
 from windvane.vision.networks.profiling import count_parameters
@@ -301,7 +302,7 @@ def _describe_schedule(recipe: Recipe) -> str:
         f"cosine. Weight decay {recipe.weight_decay:g}."
     )
     if recipe.micro_batch_size is not None:
-        text += f" A batch is computed {recipe.micro_batch_size} images at a time."
+        text += f" A batch is computed {counted(recipe.micro_batch_size, 'image')} at a time."
     if recipe.grad_clip is not None:
         text += f" Gradients are clipped to a norm of {recipe.grad_clip:g}."
     return text
