@@ -144,6 +144,17 @@ def test_the_report_of_a_run_with_test_images(fitted: AutoImageClassifier, folde
     assert "of 16 images are right" in page and "dark/copy.png" in page
 
 
+def test_the_images_that_are_predicted_worst_are_named(
+    fitted: AutoImageClassifier, folder: Path, tmp_path: Path
+) -> None:
+    names = fitted.prediction_table(folder / "test")["name"]
+    worst = fitted.evaluate(folder / "test").worst_rows
+    assert worst["image"].tolist() == names[worst.index].tolist()
+    page = fitted.report(tmp_path / "worst.html").read_text(encoding="utf-8")
+    table = page[page.index("The rows that are predicted worst") :].partition("</table>")[0]
+    assert ">image</th>" in table and worst["image"].iloc[0] in table
+
+
 def test_the_report_of_a_run_with_networks(networks: AutoImageClassifier, tmp_path: Path) -> None:
     page = networks.report(tmp_path / "report.html").read_text(encoding="utf-8")
     check_html(page)
@@ -219,6 +230,16 @@ def test_a_run_is_resumed(fitted: AutoImageClassifier, folder: Path, weights: st
     shutil.rmtree(tmp_path / "other", ignore_errors=True)
     with pytest.raises(RunMismatchError, match="data"):
         automl(weights, run_dir=run).fit(write_pictures(tmp_path / "other", 30, seed=5))
+
+
+def test_a_run_split_otherwise_is_another_run(
+    fitted: AutoImageClassifier, folder: Path, weights: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fitted.run_dir, run)
+    for split in ({"groups": lambda name: Path(name).stem[-1]}, {"valid": 0.4}):
+        with pytest.warns(UserWarning, match=r"damaged\.png"), pytest.raises(RunMismatchError, match=r"fold|policy"):
+            automl(weights, run_dir=run).fit(folder, **split)  # type: ignore[arg-type]
 
 
 def test_arrays_with_labels_and_a_network_beside(networks: AutoImageClassifier, tmp_path: Path) -> None:
