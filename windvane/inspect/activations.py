@@ -156,9 +156,6 @@ def read_steps(
         raise InputError(
             f"layers has {len(layers)} entries for {len(models)} networks. Allowed: one for all or for each."
         )
-    for model in models:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"model is {type(model).__name__}. Allowed: a torch.nn.Module.")
     networks = [unwrap_model(model) for model in models]
     selected: list[list[Layer]] = []
     for step in steps:

@@ -19,8 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from windvane.errors import InputError, unknown_name_error
-from windvane.inspect.batches import Batch, batch_length
+from windvane.inspect.batches import Batch, as_batch, batch_length
 from windvane.inspect.hooks import OUTPUT, RepeatedNames, observe, tensors_in
+from windvane.inspect.layer_selection import as_patterns
 from windvane.torch_utils import unwrap_model
 
 SOFTMAX = (torch.ops.aten._softmax.default, torch.ops.aten._safe_softmax.default)
@@ -95,7 +96,7 @@ def observe_heads(
 ) -> tuple[str, ...]:
     """Call back with the weights and the outputs of the heads, layer by layer; nothing is kept here."""
     # Returns the modules that attend within windows, of which nothing is called back.
-    network, patterns = unwrap_model(model), [layers] if isinstance(layers, str) else list(layers)
+    network, patterns, images = unwrap_model(model), as_patterns(layers), as_batch(images)
     reader = _SoftmaxReader(batch_length(images), patterns, on_weights, on_outputs)
     modes = (sdpa_kernel(SDPBackend.MATH), reader)
     observe(network, images, on_enter=reader.on_enter, on_exit=reader.on_exit, modes=modes)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError
 from windvane.inspect.analyses.attention import observe_heads
-from windvane.inspect.batches import device_of, image_size
+from windvane.inspect.batches import image_batch, image_size
 from windvane.inspect.saliency import SaliencyMaps
 from windvane.inspect.tokens import has_class_token, prefix_counts, token_grid
 from windvane.torch_utils import unwrap_model
@@ -56,7 +56,7 @@ def attention_rollout(model: nn.Module, images: Tensor, layers: str | Sequence[s
 
         attention_rollout(vit, images).plot()
     """
-    images = images.to(device_of(model))
+    images = image_batch(model, images)
     rollout: Tensor | None = None  # (n, tokens, tokens)
     last = ""
 

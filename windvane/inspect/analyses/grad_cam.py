@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from windvane.errors import InputError, check_usable
-from windvane.inspect.batches import device_of, image_size
+from windvane.inspect.batches import image_batch, image_size
 from windvane.inspect.hooks import OUTPUT, LayerOutput, explain_failure, observe
 from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.saliency import SaliencyMaps
@@ -65,7 +65,7 @@ def grad_cam(
 
         grad_cam(resnet, images, classes=3).plot()
     """
-    images = images.to(device_of(model))
+    images = image_batch(model, images)
     counts, size = prefix_counts(model), image_size(images)
     if layer is not None:
         names = list(spatial_layers(model, images, layer, counts, min_patches=2))
