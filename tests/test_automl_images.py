@@ -268,7 +268,9 @@ def test_the_clock_is_kept(weights: str, folder: Path) -> None:
     [
         (np.zeros((4, 8, 8, 3), np.uint8), None, "no labelled image"),
         (np.zeros((4, 8, 8, 3), np.uint8), [1, 1, 1, 1], "one class only"),
-        (np.zeros((4, 8, 8, 3), np.uint8), [0, 1], "2 entries"),
+        (np.zeros((4, 8, 8, 3), np.uint8), [0, 1], "^y has 2 entries, but there are 4 images"),
+        (np.zeros((4, 8, 8, 3), np.uint8), "label", "^y is of type str"),
+        (np.zeros((4, 8, 8, 3), np.uint8), np.eye(4)[:, :3] / 2, "^y has the shape"),
         ([b"x", b"y"], ["a", "b"], "no labelled image that can be read"),
         (np.zeros((4, 8, 8, 3), np.uint8), [[1], [0], [1], [0, 1]], "several labels"),
     ],

@@ -59,7 +59,7 @@ def list_training_images(source: Any, options: ImageOptions) -> tuple[ImageListi
     """List labelled images, and return a digest that tells whether another call passes the same, split alike."""
     if options.y is not None and isinstance(source, Mapping):
         raise InputError("y is given, but the images are a mapping of splits. Allowed: a mapping with labels inside.")
-    listing = list_labelled(source, options.y, options.columns)
+    listing = list_labelled(source, options.y, options.columns, "y")
     if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in listing.labels):
         raise InputError("There are several labels for an image. Allowed: one label for each.")
     digest = hashlib.blake2b(digest_size=16)
