@@ -162,6 +162,17 @@ def test_a_run_without_a_network_is_not_inspected(fitted: AutoImageClassifier, f
     assert (done.exit_code, "has no network in its ensemble (linear)" in done.stderr) == (2, True)
 
 
+def test_the_images_that_are_predicted_worst_are_named(
+    fitted: AutoImageClassifier, folder: Path, tmp_path: Path
+) -> None:
+    names = fitted.prediction_table(folder / "test")["name"]
+    worst = fitted.evaluate(folder / "test").worst_rows
+    assert worst["image"].tolist() == names[worst.index].tolist()
+    page = fitted.report(tmp_path / "worst.html").read_text(encoding="utf-8")
+    table = page[page.index("The rows that are predicted worst") :].partition("</table>")[0]
+    assert ">image</th>" in table and worst["image"].iloc[0] in table
+
+
 def test_the_report_of_a_run_with_networks(networks: AutoImageClassifier, tmp_path: Path) -> None:
     page = networks.report(tmp_path / "report.html").read_text(encoding="utf-8")
     check_html(page)
@@ -240,6 +251,16 @@ def test_a_run_is_resumed(fitted: AutoImageClassifier, folder: Path, weights: st
         automl(weights, run_dir=run).fit(write_pictures(tmp_path / "other", 30, seed=5))
 
 
+def test_a_run_split_otherwise_is_another_run(
+    fitted: AutoImageClassifier, folder: Path, weights: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fitted.run_dir, run)
+    for split in ({"groups": lambda name: Path(name).stem[-1]}, {"valid": 0.4}):
+        with pytest.warns(UserWarning, match=r"damaged\.png"), pytest.raises(RunMismatchError, match=r"fold|policy"):
+            automl(weights, run_dir=run).fit(folder, **split)  # type: ignore[arg-type]
+
+
 def test_arrays_with_labels_and_a_network_beside(networks: AutoImageClassifier, tmp_path: Path) -> None:
     pixels, kinds = pictures(45)
     labels = np.array([list(KINDS).index(kind) for kind in kinds])
@@ -266,7 +287,9 @@ def test_the_clock_is_kept(weights: str, folder: Path) -> None:
     [
         (np.zeros((4, 8, 8, 3), np.uint8), None, "no labelled image"),
         (np.zeros((4, 8, 8, 3), np.uint8), [1, 1, 1, 1], "one class only"),
-        (np.zeros((4, 8, 8, 3), np.uint8), [0, 1], "2 entries"),
+        (np.zeros((4, 8, 8, 3), np.uint8), [0, 1], "^y has 2 values, but there are 4 images"),
+        (np.zeros((4, 8, 8, 3), np.uint8), "label", "^y is of type str"),
+        (np.zeros((4, 8, 8, 3), np.uint8), np.eye(4)[:, :3] / 2, "^y has the shape"),
         ([b"x", b"y"], ["a", "b"], "no labelled image that can be read"),
         (np.zeros((4, 8, 8, 3), np.uint8), [[1], [0], [1], [0, 1]], "several labels"),
     ],

@@ -10,14 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from windvane.errors import InputError
+
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-def unwrap_model(model: nn.Module) -> nn.Module:
+def unwrap_model(model: object) -> nn.Module:
     """Return the network inside `torch.compile`, `DataParallel` and `DistributedDataParallel`, in any nesting."""
-    *_, innermost = _wrappers(model)
+    *_, innermost = _wrappers(check_module(model))
     return innermost
+
+
+def check_module(model: object) -> nn.Module:
+    """Return the network, or raise `InputError` if it is none."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is of type {type(model).__name__}. Allowed: a torch.nn.Module.")
+    return model
 
 
 def find_ddp(model: nn.Module) -> DistributedDataParallel | None:

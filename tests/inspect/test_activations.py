@@ -172,7 +172,7 @@ def test_unsuited_images() -> None:
 
 
 def test_other_mistakes() -> None:
-    with pytest.raises(InputError, match="model is str"):
+    with pytest.raises(InputError, match="model is of type str"):
         collect_activations("resnet18", images(4))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="1 item for 2 networks"):
         list(iter_activations([seeded(TinyResNet), seeded(TinyResNet)], images(4), ("stem",)))

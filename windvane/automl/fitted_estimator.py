@@ -153,6 +153,8 @@ class FittedEstimator(BaseEstimator):
         frame = to_frame(X) if predictor.images is None else None
         columns = frame if isinstance(frame, pd.DataFrame) else None
         found = columns_for_segments(by, columns, test.table.n_rows)
+        if predictor.images is not None:
+            columns = pd.DataFrame({"image": predictor.images.short_names(X)})
         segments = {name: values[test.rows] for name, values in found.items()}
         return evaluate(
             test,

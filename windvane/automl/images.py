@@ -369,7 +369,7 @@ class AutoImageClassifier(AutoMLClassifier):
             return None, None
         reader = self._predictor.images
         assert reader is not None
-        listing = list_labelled(X, y, reader.columns)
+        listing = list_labelled(X, y, reader.columns, "y")
         if all(label is None for label in listing.labels):
             raise no_labels_error(listing)
         return listing.items, listing.labels

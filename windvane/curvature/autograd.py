@@ -32,18 +32,11 @@ _HINTS = {  # part of a torch message -> what to do
 }
 
 
-def check_module(model: object) -> nn.Module:
-    """Return the model; InputError if it is no network."""
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model is of type {type(model).__name__}. Allowed: a torch.nn.Module.")
-    return model
-
-
 def trainable_parameters(model: object) -> dict[str, nn.Parameter]:
     """Return the parameters that require gradients by their names in the plain network, shared ones once."""
     named = {
         ".".join(word for word in name.split(".") if word != "_orig_mod"): parameter
-        for name, parameter in unwrap_model(check_module(model)).named_parameters()
+        for name, parameter in unwrap_model(model).named_parameters()
         if parameter.requires_grad
     }
     if not named:

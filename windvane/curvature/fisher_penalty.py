@@ -24,7 +24,6 @@ from windvane.curvature.autograd import (
     Mode,
     at_least_float32,
     check_full_precision,
-    check_module,
     grad,
     perturbed,
     preserve_state,
@@ -40,7 +39,7 @@ from windvane.curvature.likelihood import (
     negative_log_likelihood,
 )
 from windvane.errors import InputError, check_choice, check_integer, check_usable
-from windvane.torch_utils import find_ddp
+from windvane.torch_utils import check_module, find_ddp
 
 Forward = Callable[[], Tensor]
 

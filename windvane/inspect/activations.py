@@ -158,9 +158,6 @@ def read_steps(
             f"layers has {counted(len(layers), 'item')} for {counted(len(models), 'network')}. Allowed: one for "
             "all or for each."
         )
-    for model in models:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"model is {type(model).__name__}. Allowed: a torch.nn.Module.")
     networks = [unwrap_model(model) for model in models]
     selected: list[list[Layer]] = []
     for step in steps:

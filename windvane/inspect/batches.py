@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from windvane.errors import InputError, check_integer, check_usable, warn_user
 from windvane.pages.texts import counted
-from windvane.torch_utils import map_tensors, to_device
+from windvane.torch_utils import map_tensors, to_device, unwrap_model
 
 Batch = Tensor | Mapping[str, Any]  # what a network takes: a tensor, or its arguments by name
 Size = tuple[int, int]  # height and width in pixels
@@ -28,7 +28,7 @@ def iter_batches(data: Any, batch_size: int, n_images: int | None = None) -> Ite
     # Tensors, arrays and data sets are cut into batches of `batch_size`; loaders and iterables have their own. Of a
     # batch that is a tuple or list the first entry is used.
     n_yielded = 0
-    for batch in map(_without_targets, _raw_batches(data, batch_size, n_images)):
+    for batch in map(as_batch, _raw_batches(data, batch_size, n_images)):
         length = batch_length(batch) if n_images is None else min(batch_length(batch), n_images - n_yielded)
         if length:
             yield slice_batch(batch, 0, length)
@@ -61,7 +61,8 @@ def _raw_batches(data: Any, batch_size: int, n_images: int | None) -> Iterable[A
     )
 
 
-def _without_targets(batch: Any) -> Batch:
+def as_batch(batch: Any) -> Batch:
+    """A batch of any form as a tensor or as arguments by name, without its labels."""
     if isinstance(batch, Mapping):
         return {key: value for key, value in batch.items() if key not in TARGET_KEYS}
     if isinstance(batch, tuple | list) and batch:
@@ -146,6 +147,17 @@ def image_batches(
         yield batch, image_tensor(batch)
 
 
+def image_batch(model: nn.Module, images: Any) -> Tensor:
+    """One batch of images, a tensor or an array (n, channels, height, width), on the device of a network."""
+    device = device_of(model)
+    if not isinstance(images, Tensor | np.ndarray) or images.ndim != 4 or len(images) == 0:
+        given = f"has the shape {tuple(images.shape)}" if hasattr(images, "shape") else f"is {type(images).__name__}"
+        raise InputError(f"images {given}. Allowed: a tensor or an array (n, channels, height, width), n of 1 or more.")
+    batch = as_batch(images)
+    assert isinstance(batch, Tensor)
+    return batch.to(device)
+
+
 def image_tensor(batch: Batch) -> Tensor:
     """Find the images in a batch: (n, channels, height, width)."""
     tensors = _tensors(batch)
@@ -163,7 +175,7 @@ def image_size(images: Tensor) -> Size:
 
 def device_of(model: nn.Module) -> torch.device:
     """Device of the first parameter; the CPU for a network without parameters. InputError for one without values."""
-    parameter = next(model.parameters(), None)
+    parameter = next(unwrap_model(model).parameters(), None)
     if parameter is not None and parameter.is_meta:
         raise InputError(f"model: {type(model).__name__} is on the device 'meta', without weights. Allowed: any other.")
     return torch.device("cpu") if parameter is None else parameter.device

@@ -8,7 +8,7 @@ after the innermost module that adds. Repeated calls are named ``<name>#2``; the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from windvane.errors import InputError
-from windvane.inspect.batches import Batch, batch_length, image_size, image_tensor, slice_batch
+from windvane.inspect.batches import Batch, as_batch, batch_length, image_size, image_tensor, slice_batch
 from windvane.inspect.hooks import LayerOutput, observe
 from windvane.inspect.tokens import TokenGrid, as_tokens
 from windvane.torch_utils import unwrap_model
@@ -91,7 +91,7 @@ def layer_names(model: nn.Module, inputs: Batch, layers: Layers = "*") -> tuple[
 
 def trace_layers(model: nn.Module, inputs: Batch) -> list[Layer]:
     """Run a network on a few images and list its floating-point outputs that have a batch dimension."""
-    inputs = slice_batch(inputs, 0, TRACED_IMAGES)
+    inputs = slice_batch(as_batch(inputs), 0, TRACED_IMAGES)
     n_images, layers = batch_length(inputs), list[Layer]()
 
     def on_output(output: LayerOutput, tensor: Tensor) -> None:
@@ -116,9 +116,7 @@ def _image_axis(tensor: Tensor, n_images: int) -> int | None:
 
 def select_layers(model: nn.Module, traced: Sequence[Layer], layers: Layers) -> list[Layer]:
     """Select traced layers by globs and kinds, as in `layer_names`."""
-    patterns = [layers] if isinstance(layers, str) else list(layers)
-    if not patterns:
-        raise InputError("layers is empty. Allowed: a glob over the names, a kind, or several of these.")
+    patterns = as_patterns(layers)
     if patterns == ["*"]:
         return [layer for layer in traced if layer.output.alias_of is None]
     network, selected = unwrap_model(model), set[str]()
@@ -132,6 +130,18 @@ def select_layers(model: nn.Module, traced: Sequence[Layer], layers: Layers) -> 
             raise _no_match(pattern, network, traced)
         selected |= found
     return [layer for layer in traced if layer.name in selected]
+
+
+def as_patterns(layers: Layers) -> list[str]:
+    """The globs and kinds of an argument `layers`, of which there is at least one."""
+    patterns = [layers] if isinstance(layers, str) else list(layers) if isinstance(layers, Iterable) else [layers]
+    if not patterns:
+        raise InputError("layers is empty. Allowed: a glob over the names, a kind, or several of these.")
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise InputError(
+            f"layers={layers!r} is not usable. Allowed: a glob over the names, a kind, or several of these."
+        )
+    return patterns
 
 
 def spatial_layers(

@@ -102,7 +102,7 @@ def as_tokens(output: Tensor, size: Size, counts: Sequence[int] = PREFIX_COUNTS)
     # `output` is (n, tokens, channels), a map (n, channels, rows, columns), or (n, rows, columns, channels) where only
     # this reading has the aspect ratio of the images.
     if output.ndim == 4:
-        if not _fits(output.shape[2:], size) and _fits(output.shape[1:3], size):
+        if channels_last(output.shape, size):
             output = output.permute(0, 3, 1, 2)
         rows, columns = output.shape[2:]
         return output.flatten(2).transpose(1, 2), TokenGrid(0, rows, columns, size[0] / rows, size[1] / columns)
@@ -114,7 +114,12 @@ def as_tokens(output: Tensor, size: Size, counts: Sequence[int] = PREFIX_COUNTS)
     )
 
 
-def _fits(shape: Sequence[int], size: Size) -> bool:
+def channels_last(shape: Sequence[int], size: Size) -> bool:
+    """Whether a map can only be read as (n, rows, columns, channels)."""
+    return not fits(shape[2:], size) and fits(shape[1:3], size)
+
+
+def fits(shape: Sequence[int], size: Size) -> bool:
     """Whether rows and columns divide an image into patches that are nearly square."""
     return 1 / MAX_ASPECT_RATIO < size[0] * shape[1] / (shape[0] * size[1]) < MAX_ASPECT_RATIO
 

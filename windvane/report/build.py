@@ -6,6 +6,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from windvane.errors import some_of
 from windvane.evaluation.columns.identifiers import find_identifiers
 from windvane.evaluation.columns.importance import encoded_columns, permutation_importance
@@ -19,7 +22,7 @@ from windvane.report.explanation_section import explain_sample, explanation_sect
 from windvane.report.images.doubts import doubts_section
 from windvane.report.images.inside import inside_sections
 from windvane.report.images.networks import networks_section
-from windvane.report.images.overview import evaluated_images, examples_section, images_section
+from windvane.report.images.overview import evaluated_images, examples_section, image_names, images_section
 from windvane.report.predictions_section import (
     classification_section,
     describe_rows,
@@ -92,6 +95,7 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
         data.metric,
         data.task,
         data.predictor.classes,
+        columns=_names_of_rows(data, predictions),
         targets=data.predictor.targets,
         max_seconds=MAX_INTERVAL_SECONDS,
         seed=SEED,
@@ -104,6 +108,14 @@ def _predictions_sections(data: ReportData, column_scores: dict[str, float]) -> 
     if data.predictor.images is not None:
         return [*sections, *_images_sections(data, predictions)]
     return [*sections, *_columns_sections(data, predictions, column_scores)]
+
+
+def _names_of_rows(data: ReportData, predictions: Predictions) -> pd.DataFrame | None:
+    """The names of images, which say more than the numbers of rows."""
+    if data.predictor.images is None:
+        return None
+    places = np.arange(predictions.table.n_rows)
+    return pd.DataFrame({"image": image_names(data, places, is_test=predictions.is_test)})
 
 
 def _columns_sections(data: ReportData, predictions: Predictions, column_scores: dict[str, float]) -> list[Section]:

@@ -117,8 +117,11 @@ def test_values_of_every_type() -> None:
         assert np.array_equal(decode_image(item)[:, :, 0], levels[0]), array.dtype
     (item,) = list_images(np.eye(4)[None].astype(bool), Columns()).items
     assert np.array_equal(decode_image(item)[:, :, 0], 255 * np.eye(4))
-    for wrong in (levels - 1.0, levels * 2.0, levels / 0.1 - np.inf, np.full((1, 2, 2), np.nan)):
+    for wrong in (levels - 1.0, levels * 2.0):
         with pytest.raises(InputError, match="source has values from"):
+            list_images(wrong, Columns())
+    for wrong in (levels / 0.1 - np.inf, np.full((1, 2, 2), np.nan)):
+        with pytest.raises(InputError, match=r"source\[0\] has values that are NaN or infinite"):
             list_images(wrong, Columns())
 
 
@@ -195,3 +198,28 @@ def test_datasets_of_several_labels() -> None:
     images = [Image.fromarray(pixels(i)) for i in range(3)]
     one = datasets.Dataset.from_dict({"image": images, "labels": [[0, 1], [], [1]]}, features=features)
     assert list_images(one, Columns()).labels == [["ant", "bee"], [], ["bee"]]
+
+
+def test_each_type_of_a_mixed_list_has_its_own_scale() -> None:
+    whole = np.array([[[0, 51, 255]]], dtype=np.uint8)
+    forms = [whole, whole / 255, whole.astype(np.uint16) * 257, whole > 50]
+    found = [np.asarray(item).tolist() for item in list_images(forms, Columns()).items]
+    assert found == [[[[0, 51, 255]]]] * 3 + [[[[0, 255, 255]]]]
+
+
+def test_the_image_with_values_that_are_not_finite_is_named() -> None:
+    with pytest.raises(InputError, match=r"source\[1\] has values that are NaN or infinite"):
+        list_images([np.zeros((4, 4)), np.full((4, 4), np.nan), np.ones((4, 4))], Columns())
+
+
+def test_images_of_pillow_are_upright_as_their_files(tmp_path: Path) -> None:
+    pixels = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = tmp_path / f"{orientation}.png"
+        Image.fromarray(pixels).save(file, exif=exif)
+        with Image.open(file) as image:
+            (item,) = list_images([image], Columns()).items
+            assert image.size == (7, 5)  # left as it was
+        assert np.array_equal(decode_image(item), decode_image(file))

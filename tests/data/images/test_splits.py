@@ -25,6 +25,8 @@ def test_groups_in_every_form() -> None:
         assert codes[0] == codes[2] != codes[1]
     with pytest.raises(InputError, match=r"groups='trck'.*'track'"):
         group_images("trck", listing())
+    with pytest.raises(InputError, match=r"groups=3 is not usable\. Allowed: a label for each image"):
+        group_images(3, listing())
     with pytest.raises(InputError, match="groups has 2 values, but there are 3 images"):
         group_images([1, 2], listing())
 

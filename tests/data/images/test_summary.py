@@ -46,3 +46,8 @@ def test_duplicates() -> None:
     assert lines[0].endswith("and 2 more.")
     assert lines[1] == "1 image is twice in one split, pixel for pixel: c (train) = d (train)."
     assert lines[2] == "1 image is there under two labels, one of them wrong: c (train) = d (train)."
+
+
+def test_one_reason_more_is_named_not_counted() -> None:
+    lines = describe_skipped([Skipped(f"{i}.png", f"reason {i}") for i in range(6)])
+    assert lines[-1] == "Left out because reason 5: 5.png."

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 from vision_toys import DEPTH, GivenAttention, images, small_vit
@@ -80,3 +81,12 @@ def test_mistakes() -> None:
         attention_rollout(nn.Conv2d(3, 4, 3), images(2))
     with pytest.raises(InputError, match=r"second has 4 tokens, earlier ones have 16.*layers='first'"):
         attention_rollout(Pooling(), images(2))
+
+
+def test_networks_that_attend_within_windows() -> None:
+    """The last layers of a Swin see the whole image, but what they mix are not its patches."""
+    options = {"img_size": 32, "window_size": 4, "embed_dim": 24, "depths": (1, 1), "num_heads": (2, 2)}
+    model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=2, **options)
+    with pytest.raises(InputError, match=r"attends within windows in 1 layers, .*'layers\.0.*layers='layers\.1"):
+        attention_rollout(model, images(2))
+    assert attention_rollout(model, images(2), "layers.1.*").values.shape == (2, 4, 4)

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
+from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
-from vision_toys import images, small_resnet, small_vit
+from vision_toys import SIDE, images, small_resnet, small_vit
 
 from windvane.errors import InputError
 from windvane.inspect import grad_cam, receptive_fields
@@ -112,3 +114,19 @@ def test_a_transformer_has_no_maps_but_layers_with_places() -> None:
         grad_cam(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)), images(2))
     found = grad_cam(small_vit(), images(2), 0, "blocks.1")
     assert found.values.shape == (2, 4, 4)
+
+
+def test_heads_by_tokens_are_no_maps() -> None:
+    """Networks of timm keep norms of keys (n, heads, tokens, channels), which have four axes, too."""
+    for model in (small_vit(), MlpMixer(img_size=64, patch_size=32, num_blocks=1, embed_dim=24)):
+        size = SIDE if hasattr(model, "cls_token") else 64
+        with pytest.raises(InputError, match="does not end in maps of at least 2 places"):
+            grad_cam(model, torch.randn(2, 3, size, size))
+
+
+def test_maps_with_channels_last_count_their_places() -> None:
+    model = torchvision.models.SwinTransformer([4, 4], 8, [1, 1, 1], [2, 2, 2], [4, 4], num_classes=2)
+    found = grad_cam(model, images(2))  # 8 x 8, 4 x 4 and 2 x 2 places
+    assert found.values.shape == (2, 2, 2)
+    found = grad_cam(model, images(2), min_places=5)
+    assert found.values.shape == (2, 4, 4) and found.layer.startswith("features.3")

@@ -109,3 +109,12 @@ def test_mistakes() -> None:
     with pytest.raises(InputError, match="choose layers before the network pools"):
         localization(small_vit(), images(), "head")
     assert Localization("a", np.eye(4), TokenGrid(0, 2, 2, 8.0, 8.0), 4).contrast == 1
+
+
+def test_tokens_that_are_the_same_in_all_images_have_no_peak() -> None:
+    grid = TokenGrid(0, 2, 2, 8.0, 8.0)
+    similarity = np.array([[np.nan] * 4, [0.1, 0.9, 0.2, 0.3], [0.8, 0.1, 0.2, 0.3], [np.nan] * 4])
+    found = Localization("layer", similarity, grid, 10)
+    assert found.hit_rate == 0.5 and found.peak_distance == pytest.approx(4.0)
+    nothing = Localization("layer", np.full((4, 4), np.nan), grid, 10)
+    assert np.isnan([nothing.hit_rate, nothing.peak_distance]).all()

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from matplotlib.figure import Figure
 from timm.models.mlp_mixer import MlpMixer
+from timm.models.visformer import Visformer
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torchvision.models import resnet18
+from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.regnet import BlockParams
+from torchvision.models.swin_transformer import SwinTransformerBlockV2
 from vision_toys import (
     DEPTH,
     N_PATCHES,
@@ -306,3 +314,82 @@ def test_registers_are_not_called_class_tokens() -> None:
     model = small_vit(pool="avg", registers=2)
     frame = skip_ratios(model, images()).to_frame()
     assert set(frame["tokens"]) == {"register", "spatial"}
+
+
+class Additions(TorchFunctionMode):
+    """Keeps the operands and the result of every addition of tensors of one shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        pair = args[:2]
+        is_sum = getattr(func, "__name__", "").strip("_") in {"add", "radd", "iadd"}
+        is_sum &= len(pair) == 2 and all(isinstance(one, Tensor) for one in pair)
+        operands = [one.clone() for one in pair] if is_sum else []
+        result = func(*args, **(kwargs or {}))
+        if is_sum and operands[0].shape == operands[1].shape:
+            self.found.append((*operands, result.clone()))
+        return result
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torchvision.models.SwinTransformer(
+            [4, 4],
+            8,
+            [1, 1],
+            [2, 2],
+            [4, 4],
+            num_classes=2,
+            block=SwinTransformerBlockV2,
+        ),
+        lambda: torchvision.models.RegNet(BlockParams([1, 2], [8, 16], [4, 8], [1, 1], [2, 2]), num_classes=2),
+        lambda: torchvision.models.ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 2)], num_classes=2),
+        lambda: timm.create_model("skresnet18", layers=(1, 1, 1, 1), num_classes=2),
+        lambda: timm.create_model("nf_resnet26", num_classes=2),
+        lambda: timm.create_model("tresnet_m", layers=(1, 1, 1, 1), num_classes=2),
+    ],
+    ids=["swin v2", "regnet", "convnext", "selective kernels", "norm-free", "tresnet"],
+)
+def test_skip_and_sum_are_those_of_one_addition(make: Any) -> None:
+    """Blocks whose forms differ in where they norm and activate."""
+    torch.manual_seed(0)
+    model = stir(make())
+    found = skip_ratios(model, images(2))
+    with torch.no_grad(), Additions() as additions:
+        model(images(2))
+    channels = 3 if found.sublayers[0].kind == "attention" else 1
+    pairs = [
+        [slow(*(one.movedim(channels, 3).flatten(1, 2) for one in (skip, total - skip))) for skip in (left, right)]
+        for left, right, total in additions.found
+        if total.ndim == 4
+    ]
+    assert len(pairs) == len(found.sublayers)
+    for ratio, cosine, either in zip(found.ratio, found.cosine, pairs, strict=True):
+        assert any(
+            ratio == pytest.approx(by_hand, rel=1e-3) and cosine == pytest.approx(angle, abs=1e-3)
+            for by_hand, angle in either
+        )
+
+
+def test_transformer_blocks_of_maps_and_maps_of_one_place() -> None:
+    """Channels come first in some transformers, and a map of one place has no class token."""
+    torch.manual_seed(0)
+    sizes = {"img_size": 64, "init_channels": 8, "embed_dim": 32, "depth": (0, 1, 1), "num_heads": 2, "num_classes": 2}
+    model, x = stir(Visformer(**sizes)), torch.randn(2, 3, 64, 64)
+    found = skip_ratios(model, x)
+    block = found.sublayers[-1].block
+    kept: dict[str, Tensor] = {}
+    model.get_submodule(f"{block}.norm2").register_forward_pre_hook(lambda _, given: kept.update(skip=given[0]))
+    model.get_submodule(block).register_forward_hook(lambda *given: kept.update(total=given[2]))
+    with torch.no_grad():
+        model(x)
+    skip, total = (kept[key].flatten(2).transpose(1, 2) for key in ("skip", "total"))
+    assert found.ratio[-1] == pytest.approx(slow(skip, total - skip)[0], rel=1e-3)
+
+    swin = torchvision.models.SwinTransformer([4, 4], 8, [1, 1, 1], [2, 2, 2], [4, 4], num_classes=2)
+    frame = skip_ratios(swin, torch.randn(2, 3, 16, 16)).to_frame()
+    assert set(frame["tokens"]) == {"spatial"}

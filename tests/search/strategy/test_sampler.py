@@ -196,3 +196,12 @@ def test_a_resumed_trial_counts_with_its_better_loss() -> None:
 
     assert suggested(5.0) == suggested(3.0)  # what they were worth before makes no difference
     assert suggested(5.0).count("line") > 20
+
+
+@pytest.mark.parametrize("n_earlier", [1, 50])
+def test_trials_at_rungs_of_an_earlier_fit_teach_nothing(n_earlier: int) -> None:
+    """A resumed run may have other rungs, as where its first trial is slower."""
+    families = {"line": Line("line")}
+    earlier = [make_trial(i, float(i), "line", config={"x": i / 10, "y": 0.0}, n_rows=1000) for i in range(n_earlier)]
+    found = ConfigSampler(families, TASK, 0, FULL).suggest(earlier, anything)
+    assert found == ConfigSampler(families, TASK, 0, FULL).suggest([], anything)

@@ -26,14 +26,14 @@ class Labels:
     problems: tuple[str, ...]  # why the label of an image is not usable; mostly empty
 
 
-def spread_labels(labels: Any) -> list[Any]:
+def spread_labels(labels: Any, argument: str = "labels") -> list[Any]:
     """Return a label, or a list of labels, for each image, from whatever form the labels are given in."""
     # That is a list, an array or a column of n labels; n lists of labels; or an array or a frame of 0 and 1 of shape
     # (n, c) whose columns name the classes.
     if hasattr(labels, "to_pandas"):
         labels = labels.to_pandas()
     if isinstance(labels, str | bytes | Mapping) or not hasattr(labels, "__len__"):
-        raise InputError(f"labels is of type {type(labels).__name__}. Allowed: a label for each image.")
+        raise InputError(f"{argument} is of type {type(labels).__name__}. Allowed: a label for each image.")
     if isinstance(labels, list | tuple | pd.Series):
         return list(labels)
     table = np.asarray(labels)
@@ -43,8 +43,8 @@ def spread_labels(labels: Any) -> list[Any]:
         return list(table.tolist())
     if table.ndim != 2 or not np.isin(table, (0, 1)).all():
         raise InputError(
-            f"labels has the shape {table.shape}. Allowed: a label for each image, a list of labels for each, or a row "
-            "of 0 and 1 for each."
+            f"{argument} has the shape {table.shape}. Allowed: a label for each image, a list of labels for each, or a "
+            "row of 0 and 1 for each."
         )
     names = [str(name) for name in getattr(labels, "columns", range(table.shape[1]))]
     return [[name for name, on in zip(names, row, strict=True) if on] for row in table.tolist()]

@@ -131,26 +131,30 @@ def read_unlabelled(source: Any, *, columns: Columns | None = None) -> ImageData
     return _dataset(listing, checks, kept)
 
 
-def list_labelled(source: Any, labels: Any, columns: Columns) -> ImageListing:
+def list_labelled(source: Any, labels: Any, columns: Columns, argument: str = "labels") -> ImageListing:
     """List the images of a source for training, with labels that are passed separately, or None."""
+    # `argument` is what the user knows the labels by.
     listing = list_images(source, columns)
     if labels is None:
         return listing
     if isinstance(source, dict) and isinstance(labels, dict):
         if list(source) != list(labels):
-            raise InputError(f"labels has the splits {', '.join(labels)}, but source has {', '.join(source)}.")
-        given = [label for part in labels.values() for label in spread_labels(part)]
+            raise InputError(f"{argument} has the splits {', '.join(labels)}, but source has {', '.join(source)}.")
+        given = [label for part in labels.values() for label in spread_labels(part, argument)]
     else:
-        given = spread_labels(labels)
+        given = spread_labels(labels, argument)
     if any(label is not None for label in listing.labels) and not columns.label and listing.table is None:
-        raise InputError("labels is given, but the folders of source are classes already.")
+        raise InputError(f"{argument} is given, but the folders of source are classes already.")
     if not listing.items and isinstance(source, str | os.PathLike):
         raise InputError(
-            f"labels is given, but {str(source)!r} has no folders of classes, and its files have no order that labels "
-            "could follow. Allowed: a list of files, in the order of the labels."
+            f"{argument} is given, but {str(source)!r} has no folders of classes, and its files have no order that "
+            "labels could follow. Allowed: a list of files, in the order of the labels."
         )
     if len(given) != len(listing.items):
-        raise InputError(f"labels has {counted(len(given), 'value')}, but there are {len(listing.items)} images.")
+        raise InputError(
+            f"{argument} has {counted(len(given), 'value')}, but there are {len(listing.items)} images. Allowed: a label "
+            "for each."
+        )
     return replace(listing, labels=given)
 
 

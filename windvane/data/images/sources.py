@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -248,15 +249,20 @@ def _is_pillow(value: Any) -> bool:
 
 
 def _from_pillow(image: Any) -> tuple[Item, str]:
+    """Return the pixels of an image of Pillow, upright as those of a file, or why there are none."""
+    from PIL import ImageOps
+
     try:
         image.load()
+        with suppress(Exception):  # the pixels are sound, the metadata are damaged
+            image = ImageOps.exif_transpose(image)
         return to_rgb(image), ""
     except Exception as error:  # as in windvane.data.images.checks: decoders raise whatever damaged bytes lead to
         return b"", str(error) or type(error).__name__
 
 
 def _to_bytes(arrays: list[NDArray[Any]]) -> list[Pixels]:  # each (h, w, c)
-    """Convert arrays to uint8, all by the same factor, with the channels last."""
+    """Convert arrays to uint8, with the channels last."""
     for i, array in enumerate(arrays):
         if array.dtype.kind not in "buif" or array.ndim not in (2, 3) or array.size == 0:
             raise InputError(
@@ -267,13 +273,37 @@ def _to_bytes(arrays: list[NDArray[Any]]) -> list[Pixels]:  # each (h, w, c)
             if array.shape[0] not in CHANNELS:
                 raise InputError(f"source[{i}] has the shape {array.shape}, but images have 1, 3 or 4 channels.")
             arrays[i] = np.moveaxis(array, 0, 2)
-    if all(array.dtype == np.uint8 for array in arrays):
-        return arrays
-    low, high = min(float(array.min()) for array in arrays), max(float(array.max()) for array in arrays)
-    whole = all(array.dtype.kind in "bui" for array in arrays)
-    factor = 255.0 if all(array.dtype == np.bool_ for array in arrays) else eight_bit_factor(low, high, whole)
+    factors = {
+        "bytes": 1.0,
+        "truth values": 255.0,
+        "integers": _common_factor(arrays, "integers"),
+        "fractions": _common_factor(arrays, "fractions"),
+    }
+    return [
+        array if array.dtype == np.uint8 else np.rint(array * factors[_scale_of(array)]).astype(np.uint8)
+        for array in arrays
+    ]
+
+
+def _scale_of(array: NDArray[Any]) -> str:
+    """Name of the arrays that share the scale of one; types are not mixed, as 1 is white among fractions alone."""
+    if array.dtype == np.uint8:
+        return "bytes"
+    return {"b": "truth values", "f": "fractions"}.get(array.dtype.kind, "integers")
+
+
+def _common_factor(arrays: Sequence[NDArray[Any]], scale: str) -> float:
+    """Return the factor that brings all arrays of a scale to a byte; one for all, so that dark images stay dark."""
+    found = {i: (float(array.min()), float(array.max())) for i, array in enumerate(arrays) if _scale_of(array) == scale}
+    if not found:
+        return 1.0
+    strange = next((i for i, ends in found.items() if not np.isfinite(ends).all()), None)
+    if strange is not None:
+        raise InputError(f"source[{strange}] has values that are NaN or infinite. Allowed: finite numbers.")
+    low, high = min(ends[0] for ends in found.values()), max(ends[1] for ends in found.values())
+    factor = eight_bit_factor(low, high, scale == "integers")
     if factor is None:
         raise InputError(
             f"source has values from {low:g} to {high:g}. Allowed: 0 to 1, 0 to 255, or whole numbers up to 65535."
         )
-    return [np.rint(array * factor).astype(np.uint8) for array in arrays]
+    return factor

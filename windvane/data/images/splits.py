@@ -29,6 +29,11 @@ def group_images(groups: Any, listing: ImageListing) -> Integers:  # (n,)
         table = pd.DataFrame() if listing.table is None else listing.table
         check_choice("groups", groups, table.columns)
         groups = table[groups].tolist()
+    if not hasattr(groups, "__len__"):
+        raise InputError(
+            f"groups={groups!r} is not usable. Allowed: a label for each image, the name of a column, or a function of "
+            "the name of an image."
+        )
     if len(groups) != n:
         raise InputError(f"groups has {counted(len(groups), 'value')}, but there are {n} images.")
     _, codes = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)

@@ -46,12 +46,14 @@ def describe_skipped(skipped: Sequence[Skipped], consequence: str = "left out") 
         return []
     by_reason = Counter(one.reason for one in skipped)
     lines = [f"{len(skipped):,} {consequence}."]
-    for reason, count in by_reason.most_common(MAX_NAMED):
+    # A single reason more is named, too: that takes no more room than to count it.
+    n_named = MAX_NAMED + 1 if len(by_reason) == MAX_NAMED + 1 else MAX_NAMED
+    for reason, count in by_reason.most_common(n_named):
         names = [one.name for one in skipped if one.reason == reason][:MAX_NAMED]
         more = f" and {count - len(names):,} more" if count > len(names) else ""
         lines.append(f"{consequence.capitalize()} because {reason}: {', '.join(names)}{more}.")
-    if len(by_reason) > MAX_NAMED:
-        lines.append(f"{consequence.capitalize()} for {len(by_reason) - MAX_NAMED} other reasons.")
+    if len(by_reason) > n_named:
+        lines.append(f"{consequence.capitalize()} for {len(by_reason) - n_named} other reasons.")
     return lines
 
 

@@ -19,8 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from windvane.errors import InputError, unknown_name_error
-from windvane.inspect.batches import Batch, batch_length
+from windvane.inspect.batches import Batch, as_batch, batch_length
 from windvane.inspect.hooks import OUTPUT, RepeatedNames, observe, tensors_in
+from windvane.inspect.layer_selection import as_patterns
 from windvane.torch_utils import unwrap_model
 
 SOFTMAX = (torch.ops.aten._softmax.default, torch.ops.aten._safe_softmax.default)
@@ -92,9 +93,10 @@ def observe_heads(
     *,
     on_weights: OnHeads | None = None,
     on_outputs: OnHeads | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Call back with the weights and the outputs of the heads, layer by layer; nothing is kept here."""
-    network, patterns = unwrap_model(model), [layers] if isinstance(layers, str) else list(layers)
+    # Returns the modules that attend within windows, of which nothing is called back.
+    network, patterns, images = unwrap_model(model), as_patterns(layers), as_batch(images)
     reader = _SoftmaxReader(batch_length(images), patterns, on_weights, on_outputs)
     modes = (sdpa_kernel(SDPBackend.MATH), reader)
     observe(network, images, on_enter=reader.on_enter, on_exit=reader.on_exit, modes=modes)
@@ -104,6 +106,7 @@ def observe_heads(
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in reader.names):
             raise unknown_name_error("layers", pattern, reader.names)
+    return tuple(reader.windowed)
 
 
 class _SoftmaxReader(TorchDispatchMode):
@@ -114,7 +117,8 @@ class _SoftmaxReader(TorchDispatchMode):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []  # of all layers with attention, also of those that no pattern matches
-        self.n_ignored = 0  # softmaxes over something else
+        self.windowed: list[str] = []  # modules that attend within windows of an image
+        self.n_ignored = 0  # softmaxes over something else, or within windows
         self._n_images, self._patterns = n_images, patterns
         self._on_weights, self._on_outputs = on_weights, on_outputs
         self._running: list[tuple[str, set[int]]] = []  # modules, and how many tokens their input may have
@@ -147,6 +151,8 @@ class _SoftmaxReader(TorchDispatchMode):
         among_tokens = weights.shape[-1] == weights.shape[-2] > 1 and (not n_tokens or weights.shape[-1] in n_tokens)
         if not (by_image and among_tokens):  # windows, queries of another network, channels
             self.n_ignored += 1
+            if among_tokens and weights.shape[0] % self._n_images == 0:
+                self.windowed.append(path or OUTPUT)
             return
         name = self._repeated.next(path or OUTPUT)
         self.names.append(name)

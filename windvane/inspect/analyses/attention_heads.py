@@ -121,6 +121,8 @@ def head_similarity(
 
         head_similarity((vit, resnet), images, "layer1.*", HeadGroups(n_groups=4)).plot()
     """
+    if not isinstance(models, tuple | list) or len(models) != 2:
+        raise InputError(f"models is of type {type(models).__name__}. Allowed: a tuple of two networks.")
     model, other = models
     own_data = data[0] if isinstance(data, tuple) else data
     measured = attention_distance(

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from windvane.errors import InputError
 from windvane.inspect.analyses.attention import observe_heads
-from windvane.inspect.batches import device_of, image_size
+from windvane.inspect.batches import image_batch, image_size
 from windvane.inspect.saliency import SaliencyMaps
 from windvane.inspect.tokens import has_class_token, prefix_counts, token_grid
+from windvane.torch_utils import unwrap_model
 
 
 def attention_rollout(model: nn.Module, images: Tensor, layers: str | Sequence[str] = "*") -> SaliencyMaps:
@@ -42,7 +43,8 @@ def attention_rollout(model: nn.Module, images: Tensor, layers: str | Sequence[s
     Raises
     ------
     InputError
-        If the network has no such attention, or its layers have different numbers of tokens.
+        If the network has no such attention, its layers have different numbers of tokens, or `layers` is ``"*"`` and
+        some attend within windows.
 
     References
     ----------
@@ -54,7 +56,7 @@ def attention_rollout(model: nn.Module, images: Tensor, layers: str | Sequence[s
 
         attention_rollout(vit, images).plot()
     """
-    images = images.to(device_of(model))
+    images = image_batch(model, images)
     rollout: Tensor | None = None  # (n, tokens, tokens)
     last = ""
 
@@ -69,7 +71,13 @@ def attention_rollout(model: nn.Module, images: Tensor, layers: str | Sequence[s
         passed = 0.5 * mixed + 0.5 * torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)
         rollout, last = passed if rollout is None else passed @ rollout, name
 
-    observe_heads(model, images, layers, on_weights=on_weights)
+    windowed = observe_heads(model, images, layers, on_weights=on_weights)
+    if windowed and layers == "*":  # what remains would say nothing of the patches
+        raise InputError(
+            f"model: {type(unwrap_model(model)).__name__} attends within windows in {len(windowed)} layers, the first "
+            f"of which is {windowed[0]!r}. Allowed: networks whose layers attend to all patches, or layers=, as in "
+            f"layers={last!r}."
+        )
     assert rollout is not None  # a network without attention raises
     grid = token_grid(rollout.shape[-1], image_size(images), prefix_counts(model))
     reads_class_token = grid.n_prefix > 0 and has_class_token(model)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from windvane.errors import InputError, check_usable
-from windvane.inspect.batches import device_of, image_size
+from windvane.inspect.batches import image_batch, image_size
 from windvane.inspect.hooks import OUTPUT, LayerOutput, explain_failure, observe
 from windvane.inspect.layer_selection import spatial_layers
 from windvane.inspect.saliency import SaliencyMaps
-from windvane.inspect.tokens import as_tokens, prefix_counts
+from windvane.inspect.tokens import as_tokens, channels_last, fits, prefix_counts
 
 
 @torch.inference_mode(False)
@@ -39,7 +39,7 @@ def grad_cam(
         Class numbers: one for each image, or one for all; None for the class of the largest score.
     layer
         A layer with places, as in `layer_names`; None for the last layer of the network that returns maps
-        (n, channels, rows, columns).
+        (n, channels, rows, columns) or (n, rows, columns, channels), with no transformer block over tokens behind it.
     min_places
         Rows times columns that these maps have at least. Where the last maps are of 2 x 2 places, an earlier layer may
         show more.
@@ -65,7 +65,7 @@ def grad_cam(
 
         grad_cam(resnet, images, classes=3).plot()
     """
-    images = images.to(device_of(model))
+    images = image_batch(model, images)
     counts, size = prefix_counts(model), image_size(images)
     if layer is not None:
         names = list(spatial_layers(model, images, layer, counts, min_patches=2))
@@ -75,11 +75,20 @@ def grad_cam(
     found: dict[str, tuple[str, Tensor, GradientEdge]] = {}
     scores: list[Tensor] = []
 
+    has_aspect = False  # of the images, in the maps found; heads by tokens have another one
+
     def on_output(output: LayerOutput, tensor: Tensor) -> None:
+        nonlocal has_aspect
         if output.module == "" and not output.is_sum and output.name.partition("[")[0] == OUTPUT:
             scores.append(tensor)
-        is_map = tensor.ndim == 4 and len(tensor) == len(images) and tensor[0, 0].numel() >= min_places
-        if (output.name == layer or (layer is None and is_map)) and tensor.requires_grad:
+        wanted = output.name == layer
+        if layer is None and tensor.ndim == 3 and output.is_sum:
+            found.clear()  # transformer blocks mix the places of earlier maps, such as those of their patches
+        elif layer is None and tensor.ndim == 4 and len(tensor) == len(images):
+            places = tensor.shape[1:3] if channels_last(tensor.shape, size) else tensor.shape[2:]
+            wanted = places.numel() >= min_places and (fits(places, size) or not (found and has_aspect))
+            has_aspect = fits(places, size) if wanted else has_aspect
+        if wanted and tensor.requires_grad:
             # Later layers may write into the tensor: its values and its place in the graph are read now.
             found["layer"] = output.name, tensor.detach().clone(), get_gradient_edge(tensor)
 
@@ -87,8 +96,8 @@ def grad_cam(
     observe(model, pixels, on_output, gradients=True)
     if not found:
         raise InputError(
-            f"model: {type(model).__name__} has no layer of maps with {min_places} places. Allowed: convolutional "
-            "networks, a layer= with places, or attention_rollout."
+            f"model: {type(model).__name__} does not end in maps of at least {min_places} places. Allowed: "
+            "convolutional networks, a layer= with places, or attention_rollout."
         )
     layer_name, activations, edge = found["layer"]
     target = _targets(scores[0] if scores else pixels, classes)  # (n,)

@@ -59,17 +59,19 @@ class Localization:
     @property
     def peak_distance(self) -> float:
         """Mean distance in pixels from a token to its most similar patch."""
-        return float(self.grid.distances().numpy()[np.arange(len(self.similarity)), self._peaks].mean())
+        tokens, peaks = self._peaks()
+        return float(self.grid.distances().numpy()[tokens, peaks].mean()) if len(tokens) else float("nan")
 
     @property
     def hit_rate(self) -> float:
         """Fraction of the tokens whose most similar patch is their own."""
-        return float((self._peaks == np.arange(len(self.similarity))).mean())
+        tokens, peaks = self._peaks()
+        return float((peaks == tokens).mean()) if len(tokens) else float("nan")
 
-    @property
-    def _peaks(self) -> NDArray[np.intp]:
-        peaks: NDArray[np.intp] = np.nan_to_num(self.similarity, nan=-np.inf).argmax(1)
-        return peaks
+    def _peaks(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The tokens that resemble any patch, and the most similar patch of each; others are the same in all images."""
+        tokens = np.flatnonzero(~np.isnan(self.similarity).all(1))
+        return tokens, np.nan_to_num(self.similarity[tokens], nan=-np.inf).argmax(1)
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each token and patch.

@@ -217,7 +217,10 @@ def _draw_examples(labels: NDArray[Any], shot: int | None, n_seeds: int) -> list
     of_class = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
     for label, indices in of_class.items():
         if len(indices) < shot:
-            raise InputError(f"shots={shot}, but class {label} has {len(indices)} training examples only.")
+            raise InputError(
+                f"shots={shot}, but class {label} has {len(indices)} training examples only. Allowed: "
+                f"ProbeSettings(shots=...) up to {len(indices)}, or None for all."
+            )
     generators = [np.random.default_rng(seed) for seed in range(n_seeds)]
     return [
         np.concatenate([generator.choice(indices, shot, replace=False) for indices in of_class.values()])

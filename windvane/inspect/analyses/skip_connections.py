@@ -9,7 +9,7 @@ networks, where a token is the vector of the channels at one position.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -32,9 +32,16 @@ ATTENTION = ("attn", "attention", "self_attention", "self_attn")  # names that l
 MIXING = "mlp_tokens"  # in place of attention in an MLP-Mixer
 SECOND_NORM = ("norm2", "layernorm_after", "ln_2")  # takes the sum of the attention
 # Blocks in which norms end the branches, so that the MLP takes the sum: x + norm(mlp(x)).
-POST_NORM_BLOCKS = ("ResPostBlock", "SwinTransformerV2Block", "EvaBlockPostNorm", "Swinv2Layer")
+POST_NORM_BLOCKS = (
+    "ResPostBlock",
+    "SwinTransformerV2Block",  # timm
+    "SwinTransformerBlockV2",  # torchvision
+    "EvaBlockPostNorm",
+    "Swinv2Layer",
+)
 MLP = ("mlp", "intermediate")
-LAST_ACTIVATION = ("act3", "act2", "relu")  # takes the sum of a convolutional block
+LAST_ACTIVATION = ("act3", "act2", "act", "relu", "activation")  # takes the sum of a convolutional block
+ADDS_LAST = ("NormFreeBlock",)  # convolutional blocks whose activations all come before the sum
 SKIP_FLAGS = ("has_skip", "use_res_connect")  # of inverted residuals in timm and torchvision, which add last
 TOKEN_LABELS = {"spatial": "spatial tokens", "cls": "class token", "register": "register token"}  # in the figure
 
@@ -162,7 +169,7 @@ def skip_ratios(
     """
     model = unwrap_model(model)
     sublayers = find_sublayers(model)
-    norms, n_seen, size = _Norms(sublayers), 0, (0, 0)
+    norms, n_seen, size = _Norms(model, sublayers), 0, (0, 0)
     for batch, images in image_batches(model, data, batch_size, n_images):
         observe(model, batch, on_enter=norms.on_enter, on_exit=norms.on_exit)
         n_seen, size = n_seen + len(images), image_size(images)
@@ -172,7 +179,7 @@ def skip_ratios(
     means = [(norms.sums[sublayer.name] / norms.n_rows[sublayer.name]).numpy() for sublayer in ran]
     counts = prefix_counts(model, n_prefix)
     prefixes = tuple(
-        0 if sublayer.kind == "convolution" else _count_prefix(mean.shape[1], size, counts)
+        0 if sublayer.name in norms.of_maps else _count_prefix(mean.shape[1], size, counts)
         for sublayer, mean in zip(ran, means, strict=True)
     )
     prefix: Literal["cls", "register"] = "cls" if has_class_token(model) else "register"
@@ -180,20 +187,23 @@ def skip_ratios(
 
 
 def _count_prefix(n_tokens: int, size: Size, counts: Sequence[int]) -> int:
+    # Class attention continues with the class token alone.
     return 1 if n_tokens == 1 else token_grid(n_tokens, size, counts).n_prefix
 
 
 class _Norms:
     """Sums ratio and cosine of every token of every sublayer over images, as the network runs."""
 
-    def __init__(self, sublayers: Sequence[Sublayer]) -> None:
+    def __init__(self, model: nn.Module, sublayers: Sequence[Sublayer]) -> None:
         self.sums: dict[str, Tensor] = {}  # by sublayer (2, tokens) float64: ratio, cosine
+        self.of_maps: set[str] = set()  # sublayers that add maps, in which every token has a position
         self.n_rows: Counter[str] = Counter()  # images, or windows and folded patches of them
         self._by_block: dict[str, list[Sublayer]] = {}
         for sublayer in sublayers:
             self._by_block.setdefault(sublayer.block, []).append(sublayer)
         self._wanted = {point for sublayer in sublayers for point in (sublayer.skip, sublayer.total)}
         self._tensors: dict[ModuleTensor, Tensor] = {}
+        self._widths = {sublayer.block: _channels_of(model.get_submodule(sublayer.block)) for sublayer in sublayers}
 
     def on_enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         self._keep(ModuleTensor(path, "input"), args)
@@ -205,18 +215,34 @@ class _Norms:
             # Class attention adds to a part of its input; a part of a block may not have run.
             if skip is None or total is None or skip.numel() != total.numel():
                 continue
-            sums = _ratio_and_cosine(skip.reshape(total.shape), total, 1 if sublayer.kind == "convolution" else -1)
+            if total.ndim == 4:
+                self.of_maps.add(sublayer.name)
+            sums = _ratio_and_cosine(skip.reshape(total.shape), total, self._channel_axis(sublayer, total))
             self.sums[sublayer.name] = self.sums.get(sublayer.name, 0) + sums
             self.n_rows[sublayer.name] += len(total)
         for sublayer in self._by_block.get(path, ()):
             self._tensors.pop(sublayer.skip, None)
             self._tensors.pop(sublayer.total, None)
 
+    def _channel_axis(self, sublayer: Sublayer, total: Tensor) -> int:
+        """Channels come last in tokens, but first in the maps of convolutions and of some transformers."""
+        if sublayer.kind == "convolution":
+            return 1
+        width = self._widths[sublayer.block]
+        return 1 if total.ndim == 4 and width == total.shape[1] != total.shape[-1] else -1
+
     def _keep(self, point: ModuleTensor, value: Any) -> None:
         if point in self._wanted:
             tensor = next((tensor for _, tensor in tensors_in(value)), None)
             if tensor is not None:
                 self._tensors[point] = tensor.detach().clone()  # later layers may write into it
+
+
+def _channels_of(block: nn.Module) -> int | None:
+    """Number of channels of a transformer block: of the weights of its second norm."""
+    norm = next((child for name, child in block.named_children() if name in SECOND_NORM), None)
+    weight = getattr(norm, "weight", None)
+    return len(weight) if isinstance(weight, Tensor) and weight.ndim == 1 else None
 
 
 def _ratio_and_cosine(skip: Tensor, total: Tensor, channels: int) -> Tensor:
@@ -258,9 +284,12 @@ def _sublayers_of(name: str, module: nn.Module) -> list[Sublayer]:
         return [Sublayer(name, kind, *ends) for kind, ends in zip(kinds, pairwise(points), strict=True)]
     if "conv2" in children and hasattr(module, "downsample"):
         skip = block_input if module.downsample is None else ModuleTensor(f"{name}.downsample", "output")
-        last = next((child for child in LAST_ACTIVATION if child in children), None)
-        return [Sublayer(name, "convolution", skip, block_output if last is None else input_of(last))]
-    if "norm3" in children:  # a third branch, which would be taken for a part of the first
+        return [Sublayer(name, "convolution", skip, _sum_of_convolutions(name, module, children))]
+    if {"f", "activation"} <= children.keys() and hasattr(module, "proj"):  # RegNet of torchvision
+        skip = ModuleTensor(f"{name}.proj", "output") if "proj" in children else block_input
+        return [Sublayer(name, "convolution", skip, _sum_of_convolutions(name, module, children))]
+    # A third branch, or a convolution between the two, which would be taken for a part of the first.
+    if "norm3" in children or "cpe2" in children:
         return []
     second_norm = next((child for child in SECOND_NORM if child in children), None)
     if second_norm is not None and any(child in children for child in (*ATTENTION, MIXING)):
@@ -275,6 +304,16 @@ def _sublayers_of(name: str, module: nn.Module) -> list[Sublayer]:
         return [Sublayer(name, first, block_input, middle), Sublayer(name, "mlp", middle, block_output)]
     if "conv_dw" in children and "shortcut" in children:  # ConvNeXt
         return [Sublayer(name, "convolution", ModuleTensor(f"{name}.shortcut", "output"), block_output)]
+    if {"block", "stochastic_depth"} <= children.keys() and hasattr(module, "layer_scale"):  # that of torchvision
+        return [Sublayer(name, "convolution", block_input, block_output)]
     if any(getattr(module, flag, False) is True for flag in SKIP_FLAGS):
         return [Sublayer(name, "convolution", block_input, block_output)]
     return []
+
+
+def _sum_of_convolutions(name: str, block: nn.Module, children: Mapping[str, nn.Module]) -> ModuleTensor:
+    """Where a convolutional block has its sum: before the last activation, or at its end."""
+    last = next((child for child in LAST_ACTIVATION if child in children), None)
+    if last is None or type(block).__name__ in ADDS_LAST:
+        return ModuleTensor(name, "output")
+    return ModuleTensor(f"{name}.{last}", "input")

@@ -19,6 +19,7 @@ from windvane.errors import InputError, check_choice, unknown_name_error
 from windvane.inspect.plots import heat_map
 from windvane.inspect.result import Axes, Figure
 from windvane.inspect.similarity.comparison import Comparison
+from windvane.torch_utils import check_module
 
 Removed = Literal["attention", "mlp"]
 Branch = Callable[..., Tensor]
@@ -116,6 +117,7 @@ def without_skip(model: nn.Module, block: str, removed: Sequence[Removed] | None
         model = without_skip(vit, "blocks.5")  # now train it
         partition(compare(model, model, images), "blocks.5").gap
     """
+    check_module(model)
     blocks = {name: _kind(type(module)) for name, module in model.named_modules()}
     blocks = {name: kind for name, kind in blocks.items() if kind in BRANCHES or kind in RESIDUAL_BLOCKS}
     if not blocks:

@@ -56,10 +56,10 @@ class ImageOptions:
 
 
 def list_training_images(source: Any, options: ImageOptions) -> tuple[ImageListing, str]:
-    """List labelled images, and return a digest that tells whether another call passes the same."""
+    """List labelled images, and return a digest that tells whether another call passes the same, split alike."""
     if options.y is not None and isinstance(source, Mapping):
         raise InputError("y is given, but the images are a mapping of splits. Allowed: a mapping with labels inside.")
-    listing = list_labelled(source, options.y, options.columns)
+    listing = list_labelled(source, options.y, options.columns, "y")
     if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in listing.labels):
         raise InputError("There are several labels for an image. Allowed: one label for each.")
     digest = hashlib.blake2b(digest_size=16)
@@ -71,6 +71,12 @@ def list_training_images(source: Any, options: ImageOptions) -> tuple[ImageListi
             content = np.ascontiguousarray(item).data
         digest.update(hashlib.blake2b(content, digest_size=16).digest())
         digest.update(f"{label!r} {split}".encode())
+    if options.groups is not None:
+        digest.update(f"groups {group_images(options.groups, listing).tolist()}".encode())
+    if options.valid is not None:
+        digest.update(f"valid {options.valid}".encode())
+    if not options.wants_weights:  # those of the user; what is installed may change
+        digest.update(f"weights {options.weights}".encode())
     return listing, digest.hexdigest()
 
 

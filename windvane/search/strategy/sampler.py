@@ -54,8 +54,9 @@ class ConfigSampler:
 
     def _learn(self, records: Sequence[Trial]) -> None:
         levels = [rung_of(trial, self._rungs) for trial in records]
-        enough = [level for level in set(levels) if levels.count(level) >= MIN_RESULTS]
-        level = max(enough, default=min(levels, default=0))
+        known = [level for level in levels if level >= 0]  # not those of other rungs, in an earlier fit of the run
+        enough = [level for level in set(known) if known.count(level) >= MIN_RESULTS]
+        level = max(enough, default=min(known, default=0))
         latest = {trial.number: trial for trial, at in zip(records, levels, strict=True) if at == level}
         # A study cannot forget: if a resumed trial became better, a new study begins.
         outdated = any(self._told.get(number, trial.loss) != trial.loss for number, trial in latest.items())
