@@ -152,8 +152,8 @@ def list_labelled(source: Any, labels: Any, columns: Columns, argument: str = "l
         )
     if len(given) != len(listing.items):
         raise InputError(
-            f"{argument} has {counted(len(given), 'value')}, but there are {len(listing.items)} images. Allowed: a label "
-            "for each."
+            f"{argument} has {counted(len(given), 'value')}, but there are {len(listing.items)} images. "
+            "Allowed: a label for each."
         )
     return replace(listing, labels=given)
 
