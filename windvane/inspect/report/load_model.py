@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from windvane.data.images.dataset import ImageDataset
 from windvane.data.images.sources import SUFFIXES
 from windvane.errors import InputError, ModelFileError, unknown_name_error
+from windvane.runtime.images import decode_image
 from windvane.vision.augment.batch import normalize
 from windvane.vision.networks.weights import read_state_dict
 from windvane.vision.saved_model import is_image_model, load_model
@@ -30,10 +31,14 @@ class LoadedModel:
 
 
 def find_images(root: Path, n_images: int, seed: int = 0) -> list[Path]:
-    """Image files in a folder and its subfolders, in alphabetical order; at most `n_images`, drawn at random."""
+    """Image files in a folder and its subfolders, in alphabetical order; at most `n_images`, drawn at random.
+
+    Hidden files are ignored.
+    """
     if not root.is_dir():
         raise InputError(f"images={str(root)!r} is not a folder. Allowed: a folder of images.")
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     if not paths:
         raise InputError(f"images={str(root)!r} has no images. Allowed: {', '.join(SUFFIXES)}.")
     drawn = np.random.default_rng(seed).choice(len(paths), min(n_images, len(paths)), replace=False)
@@ -99,7 +104,7 @@ def _read(path: Path, transform: Callable[..., Tensor]) -> Tensor:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return transform(image.convert("RGB"))
-    except OSError as error:
-        raise InputError(f"images: {path} cannot be read as an image: {error}") from error
+        pixels = decode_image(path)
+    except InputError as error:
+        raise InputError(f"images: {path} cannot be read as an image: {error}.") from error
+    return transform(Image.fromarray(pixels))
