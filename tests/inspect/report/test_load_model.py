@@ -84,7 +84,7 @@ def test_mistakes(folder: Path) -> None:
 
 
 def test_images_are_read_as_by_the_rest_of_windvane(tmp_path: Path) -> None:
-    """16 bits a pixel, transparency and an EXIF orientation; hidden files are ignored."""
+    """16 bits a pixel, transparency and an EXIF orientation; hidden files and dead links are ignored."""
     levels = np.linspace(0, 65535, 32 * 40).astype(np.uint16).reshape(32, 40)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -92,6 +92,7 @@ def test_images_are_read_as_by_the_rest_of_windvane(tmp_path: Path) -> None:
     Image.new("RGBA", (32, 40), (200, 0, 0, 0)).save(tmp_path / "b_transparent.png")
     Image.fromarray((levels // 257).astype(np.uint8)).convert("RGB").save(tmp_path / "c_turned.png", exif=exif)
     (tmp_path / "._c_turned.png").write_bytes(b"no image")
+    (tmp_path / "dead.png").symlink_to(tmp_path / "nothing.png")
     files = find_images(tmp_path, 10)
     assert [file.name[0] for file in files] == ["a", "b", "c"]
     read = load_model_and_images("resnet10t", files, pretrained=False).images

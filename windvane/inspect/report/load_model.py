@@ -33,11 +33,11 @@ class LoadedModel:
 def find_images(root: Path, n_images: int, seed: int = 0) -> list[Path]:
     """Image files in a folder and its subfolders, in alphabetical order; at most `n_images`, drawn at random.
 
-    Hidden files are ignored.
+    Hidden files, and links that lead nowhere, are ignored.
     """
     if not root.is_dir():
         raise InputError(f"images={str(root)!r} is not a folder. Allowed: a folder of images.")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     if not paths:
         raise InputError(f"images={str(root)!r} has no images. Allowed: {', '.join(SUFFIXES)}.")
