@@ -61,6 +61,9 @@ def test_network_of_a_run(folder: Path) -> None:
     found = load_model_and_images(str(run), find_images(folder, 4))
     assert found.name == "run" and found.images.shape == (4, 3, 32, 32)
     torch.testing.assert_close(found.model(found.images), network(found.images))
+    (folder / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"images: .*broken.png cannot be decoded: it is no image"):
+        load_model_and_images(str(run), [folder / "broken.png"])
     with pytest.raises(InputError, match="is not an image model of windvane"):
         load_model_and_images(str(folder), [])
 
@@ -79,7 +82,7 @@ def test_mistakes(folder: Path) -> None:
     with pytest.raises(ModelFileError, match="does not hold the weights of resnet10t"):
         load_model_and_images(f"resnet10t={folder / 'other.pth'}", [])
     (folder / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"broken.png cannot be read"):
+    with pytest.raises(InputError, match=r"images: .*broken.png cannot be decoded: it is no image"):
         load_model_and_images("resnet10t", [folder / "broken.png"], pretrained=False)
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from windvane.data.images.dataset import ImageDataset
 from windvane.data.images.sources import SUFFIXES
 from windvane.errors import InputError, ModelFileError, unknown_name_error
-from windvane.runtime.images import decode_image
 from windvane.vision.augment.batch import normalize
 from windvane.vision.networks.weights import read_state_dict
 from windvane.vision.saved_model import is_image_model, load_model
@@ -69,8 +68,8 @@ def _load_run(folder: Path, paths: Sequence[Path]) -> LoadedModel:
     images = ImageDataset(tuple(paths), None, trained.classes, tuple(map(str, paths)))
     try:
         pixels = torch.from_numpy(images.load_array(recipe.image_size, center=recipe.crops_center))
-    except OSError as error:
-        raise InputError(f"images: one cannot be read: {error}") from error
+    except InputError as error:
+        raise InputError(f"images: {error}") from error
     return LoadedModel(folder.name, trained.network, normalize(pixels.permute(0, 3, 1, 2), recipe))
 
 
@@ -104,7 +103,7 @@ def _read(path: Path, transform: Callable[..., Tensor]) -> Tensor:
     from PIL import Image
 
     try:
-        pixels = decode_image(path)
+        pixels = ImageDataset((path,), None, (), (str(path),)).decode(0)
     except InputError as error:
-        raise InputError(f"images: {path} cannot be read as an image: {error}.") from error
+        raise InputError(f"images: {error}") from error
     return transform(Image.fromarray(pixels))
