@@ -23,7 +23,7 @@ def unwrap_model(model: object) -> nn.Module:
 
 
 def check_module(model: object) -> nn.Module:
-    """Return the network, or raise `InputError` if it is none."""
+    """Return the argument `model`; raise `InputError` for anything but a module."""
     if not isinstance(model, nn.Module):
         raise InputError(f"model is of type {type(model).__name__}. Allowed: a torch.nn.Module.")
     return model

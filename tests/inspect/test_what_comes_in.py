@@ -1,4 +1,4 @@
-"""Every analysis refuses what is no network, and what are no images, with one error."""
+"""Every analysis refuses anything but a network and images with one error."""
 
 from __future__ import annotations
 

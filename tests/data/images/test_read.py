@@ -234,7 +234,7 @@ def test_an_image_set(folder: Path) -> None:
     again = pickle.loads(pickle.dumps(part))
     assert again.names == part.names
     (folder / train.names[0]).unlink()
-    with pytest.raises(InputError, match=r"cat/0.png could be decoded before, but not now: no such file"):
+    with pytest.raises(InputError, match=r"cat/0.png cannot be decoded: no such file"):
         train.decode(0)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from windvane.errors import InputError, ModelFileError
 from windvane.inspect.report.load_model import find_images, load_model_and_images
+from windvane.runtime.images import decode_image
 from windvane.vision.networks.create import create_model
 from windvane.vision.recipe import Recipe
 from windvane.vision.saved_model import save_model
@@ -60,6 +61,9 @@ def test_network_of_a_run(folder: Path) -> None:
     found = load_model_and_images(str(run), find_images(folder, 4))
     assert found.name == "run" and found.images.shape == (4, 3, 32, 32)
     torch.testing.assert_close(found.model(found.images), network(found.images))
+    (folder / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"images: .*broken.png cannot be decoded: it is no image"):
+        load_model_and_images(str(run), [folder / "broken.png"])
     with pytest.raises(InputError, match="holds no network on images"):
         load_model_and_images(str(folder), [])
 
@@ -78,5 +82,25 @@ def test_mistakes(folder: Path) -> None:
     with pytest.raises(ModelFileError, match="does not hold the weights of resnet10t"):
         load_model_and_images(f"resnet10t={folder / 'other.pth'}", [])
     (folder / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"broken.png cannot be read"):
+    with pytest.raises(InputError, match=r"images: .*broken.png cannot be decoded: it is no image"):
         load_model_and_images("resnet10t", [folder / "broken.png"], pretrained=False)
+
+
+def test_images_are_read_as_by_the_rest_of_windvane(tmp_path: Path) -> None:
+    """16 bits a pixel, transparency and an EXIF orientation; hidden files and dead links are ignored."""
+    levels = np.linspace(0, 65535, 32 * 40).astype(np.uint16).reshape(32, 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(levels).save(tmp_path / "a_wide.png")
+    Image.new("RGBA", (32, 40), (200, 0, 0, 0)).save(tmp_path / "b_transparent.png")
+    Image.fromarray((levels // 257).astype(np.uint8)).convert("RGB").save(tmp_path / "c_turned.png", exif=exif)
+    (tmp_path / "._c_turned.png").write_bytes(b"no image")
+    (tmp_path / "dead.png").symlink_to(tmp_path / "nothing.png")
+    files = find_images(tmp_path, 10)
+    assert [file.name[0] for file in files] == ["a", "b", "c"]
+    read = load_model_and_images("resnet10t", files, pretrained=False).images
+    for file in files:
+        Image.fromarray(decode_image(file)).save(tmp_path / f"{file.stem}_plain.bmp")
+    plain = load_model_and_images("resnet10t", sorted(tmp_path.glob("*.bmp")), pretrained=False).images
+    torch.testing.assert_close(read, plain)
+    assert read[1].min() > 2  # white behind what is transparent

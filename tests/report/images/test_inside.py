@@ -21,6 +21,7 @@ from windvane.vision.networks import ensemble as expressible
     ("weights", "name"),
     [
         (["small", "small"], "linear #3 (weight 75%) on features of small"),
+        (["a", "b", "c"], "linear #3 (weight 75%) on features of a, b and c, here of c"),
         (["small", "large"], "linear #3 (weight 75%) on features of small and large, here of large"),
     ],
 )

@@ -51,7 +51,7 @@ class ImageDataset:
         try:
             return decode_image(self.items[index], at_least)
         except InputError as error:
-            raise InputError(f"{self.names[index]} could be decoded before, but not now: {error}.") from error
+            raise InputError(f"{self.names[index]} cannot be decoded: {error}.") from error
 
     def load(self, index: int, size: int, *, center: bool = False) -> Pixels:
         """Decode one image to a square of shape (size, size, 3): all of it, stretched, or its center."""

@@ -249,7 +249,7 @@ def _is_pillow(value: Any) -> bool:
 
 
 def _from_pillow(image: Any) -> tuple[Item, str]:
-    """Return the pixels of an image of Pillow, upright as those of a file, or why there are none."""
+    """Return the pixels of an image of Pillow, upright as those of a file, or why it cannot be read."""
     from PIL import ImageOps
 
     try:

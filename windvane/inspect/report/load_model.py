@@ -30,10 +30,14 @@ class LoadedModel:
 
 
 def find_images(root: Path, n_images: int, seed: int = 0) -> list[Path]:
-    """Image files in a folder and its subfolders, in alphabetical order; at most `n_images`, drawn at random."""
+    """Image files in a folder and its subfolders, in alphabetical order; at most `n_images`, drawn at random.
+
+    Hidden files, and links that lead nowhere, are ignored.
+    """
     if not root.is_dir():
         raise InputError(f"images={str(root)!r} is not a folder. Allowed: a folder of images.")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     if not paths:
         raise InputError(f"images={str(root)!r} has no images. Allowed: {', '.join(IMAGE_SUFFIXES)}.")
     drawn = np.random.default_rng(seed).choice(len(paths), min(n_images, len(paths)), replace=False)
@@ -65,8 +69,8 @@ def _load_run(folder: Path, paths: Sequence[Path]) -> LoadedModel:
     images = ImageDataset(tuple(paths), None, trained.classes, tuple(map(str, paths)))
     try:
         pixels = torch.from_numpy(images.load_array(recipe.image_size, center=recipe.crops_center))
-    except OSError as error:
-        raise InputError(f"images: one cannot be read: {error}") from error
+    except InputError as error:
+        raise InputError(f"images: {error}") from error
     return LoadedModel(folder.name, trained.network, normalize(pixels.permute(0, 3, 1, 2), recipe))
 
 
@@ -100,7 +104,7 @@ def _read(path: Path, transform: Callable[..., Tensor]) -> Tensor:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return transform(image.convert("RGB"))
-    except OSError as error:
-        raise InputError(f"images: {path} cannot be read as an image: {error}") from error
+        pixels = ImageDataset((path,), None, (), (str(path),)).decode(0)
+    except InputError as error:
+        raise InputError(f"images: {error}") from error
+    return transform(Image.fromarray(pixels))

@@ -56,7 +56,7 @@ def inside_sections(data: ReportData, one: EvaluatedImages) -> list[Section]:
     images = _normalized(found, np.stack([one.images.decode(int(i)) for i in some]))
     content = inspect_briefly(found.network, images, max(0.0, deadline - time.monotonic()))
     if content:
-        about = f"{found.name}, on {len(images)} of the same images. windvane inspect shows more, of any network."
+        about = f"{found.name}, on up to {len(images)} of the same images. windvane inspect shows more, of any network."
         sections.append(Section("Inside the network", [paragraph(about), *content]))
     return [section for section in sections if section is not None]
 
@@ -78,8 +78,9 @@ def _heaviest(data: ReportData) -> _Explained | None:
             if len(model.output.classes) not in (0, model.output.n_classes):
                 continue  # its training set lacked a class
             frozen = reader.extractor.network(view.weights)
-            read = dict.fromkeys(one.weights for one in reader.views)
-            name += f" on features of {' and '.join(read)}" + (f", here of {view.weights}" if len(read) > 1 else "")
+            *others, last = dict.fromkeys(one.weights for one in reader.views)
+            listed = f"{', '.join(others)} and {last}, here of {view.weights}" if others else last
+            name += f" on features of {listed}"
             return _Explained(name, FeatureScores(model, reader).eval(), frozen.network, frozen.recipe, view.size, True)
     return None
 
