@@ -58,7 +58,7 @@ def test_typical_values(tmp_path: Path) -> None:
         Column("length", "duration"),
         Column("note", "text"),
         Column("empty", "number"),
-        Column("constant", "dropped", reason="constant"),
+        Column("constant", "dropped", drop_reason="constant"),
     )
     schema = Schema(columns, named=True)
     # count, share, empty, moment (days, hour), day, weekday, length, colour

@@ -77,7 +77,7 @@ def infer_schema(
 def leave_out(schema: Schema, reasons: Mapping[str, str]) -> Schema:
     """Drop columns, given name -> reason; InputError if no column is left."""
     columns = tuple(
-        Column(column.name, "dropped", column.n_missing, reason=reasons[column.name])
+        Column(column.name, "dropped", column.n_missing, drop_reason=reasons[column.name])
         if column.name in reasons
         else column
         for column in schema.columns
@@ -96,7 +96,10 @@ def describe_columns(schema: Schema) -> pd.DataFrame:
             "kind": [column.kind for column in columns],
             "distinct": pd.array([column.n_unique for column in columns], dtype="Int64"),
             "missing": [column.n_missing for column in columns],
-            "note": [column.reason or column.number_format or column.date_format or "" for column in columns],
+            "note": [
+                column.drop_reason or column.category_reason or column.number_format or column.date_format or ""
+                for column in columns
+            ],
         }
     )
 
@@ -110,7 +113,7 @@ def reading_notes(schema: Schema) -> tuple[str, ...]:
     notes = [
         f"{_columns_are(some)} read as numbers written like {form}: {listed(some)}." for form, some in names.items()
     ]
-    odd = [(column.name, column.reason) for column in schema.columns if column.kind == "category" and column.reason]
+    odd = [(column.name, column.category_reason) for column in schema.columns if column.category_reason is not None]
     if odd:
         columns = some_of([f"{name!r} ({reason})" for name, reason in odd], MAX_NAMED)
         notes.append(
@@ -189,7 +192,9 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
         if words >= MIN_WORDS and len(texts) >= MIN_DISTINCT * (len(values) - missing):
             return Column(name, "text", n_missing=missing, n_unique=len(texts))
         reason = _why_category(texts)
-    return Column(name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts), reason=reason)
+    return Column(
+        name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts), category_reason=reason
+    )
 
 
 def _why_category(texts: list[str]) -> str | None:
@@ -304,7 +309,7 @@ def _date_column(values: pd.Series, form: str | None) -> Column:
 
 
 def _dropped_column(name: str, n_rows: int, missing: int) -> Column:
-    return Column(name, "dropped", n_missing=missing, reason="no value" if missing == n_rows else "constant")
+    return Column(name, "dropped", n_missing=missing, drop_reason="no value" if missing == n_rows else "constant")
 
 
 def _category_texts(values: pd.Series) -> tuple[Integers, list[str]]:  # (n,), k texts
