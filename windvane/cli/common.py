@@ -239,10 +239,19 @@ def read_labelled(
             f"--target names {', '.join(target)}, but the model has {len(targets)} targets: "
             f"{', '.join(targets.titles)}. Allowed: --target for each of them."
         )
-    X = read_frame(data, model.predictor_.schema.text_columns)
+    X = read_frame(data, text_columns(model, target))
     X, y = take_target(X, target)
     X, columns = take_columns(X, {"--weight": weight})
     return X, y, columns.get("--weight")
+
+
+def text_columns(model: AutoEstimator, target: list[str] | None) -> list[str]:
+    """Return the columns that stay texts in a file with the target: those of training, and labels such as 01."""
+    predictor = model.predictor_
+    labels: list[Any] = [predictor.classes] if predictor.targets is None else list(predictor.targets.values or ())
+    are_texts = [isinstance(values.tolist()[0], str) for values in labels if values is not None]
+    names = [name for name, is_text in zip(target or (), are_texts, strict=False) if is_text]
+    return [*predictor.schema.text_columns, *names]
 
 
 def read_like(file: Path, frame: pd.DataFrame) -> pd.DataFrame:

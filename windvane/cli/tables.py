@@ -32,6 +32,7 @@ from windvane.cli.common import (
     read_pairs,
     take_columns,
     take_target,
+    text_columns,
     time_left,
 )
 
@@ -411,7 +412,7 @@ def report(
     X: Any = test
     y: Any = None
     if test is not None and not isinstance(model, AutoImageClassifier):
-        X = read_frame(test, model.predictor_.schema.text_columns)
+        X = read_frame(test, text_columns(model, target))
         if target:
             X, y = take_target(X, target)
         elif not quiet:

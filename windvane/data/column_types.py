@@ -20,7 +20,15 @@ from windvane.data.number_columns import (
 from windvane.errors import InputError, check_choice, check_usable, some_of, unknown_name_error
 from windvane.pages.texts import counted, cut
 from windvane.runtime.columns.column import Column
-from windvane.runtime.columns.column_values import MISSING_TEXTS, distinct_texts, kind_of, plain_numbers, to_numbers
+from windvane.runtime.columns.column_values import (
+    MISSING_TEXTS,
+    are_codes,
+    distinct_texts,
+    has_leading_zero,
+    kind_of,
+    plain_numbers,
+    to_numbers,
+)
 from windvane.runtime.columns.dates import PARTS, date_parts, order_of, to_dates, to_seconds
 from windvane.runtime.columns.number_texts import Evidence, NumberForm
 from windvane.runtime.columns.schema import Frame, Schema, is_unnamed, listed, name_text, plain_columns, to_block
@@ -74,6 +82,17 @@ def infer_schema(
     return Schema(columns=tuple(learned), named=not unnamed)
 
 
+def infer_times(
+    frame: pd.DataFrame, column_types: Mapping[str, str] | None = None, date_formats: Mapping[str, str] | None = None
+) -> Schema:
+    """Infer what the one column of a table is, which holds times; 01, 02 ... are numbers then, not codes."""
+    schema = infer_schema(frame, column_types, date_formats)
+    (column,) = schema.columns
+    if column_types or not are_codes(column.vocabulary):
+        return schema
+    return infer_schema(frame, {column.name: "number"})
+
+
 def leave_out(schema: Schema, reasons: Mapping[str, str]) -> Schema:
     """Drop columns, given name -> reason; InputError if no column is left."""
     columns = tuple(
@@ -113,7 +132,14 @@ def reading_notes(schema: Schema) -> tuple[str, ...]:
     notes = [
         f"{_columns_are(some)} read as numbers written like {form}: {listed(some)}." for form, some in names.items()
     ]
-    odd = [(column.name, column.category_reason) for column in schema.columns if column.category_reason is not None]
+    coded = [c for c in schema.columns if c.category_reason is not None and are_codes(c.vocabulary)]
+    if coded:
+        columns = some_of([f"{column.name!r} ({column.category_reason})" for column in coded], MAX_NAMED)
+        notes.append(
+            f"{_columns_are([column.name for column in coded])} read as categories, since codes are written so: "
+            f"{columns}. If they are numbers, column_types= (--type) says so."
+        )
+    odd = [(c.name, c.category_reason) for c in schema.columns if c.category_reason is not None and c not in coded]
     if odd:
         columns = some_of([f"{name!r} ({reason})" for name, reason in odd], MAX_NAMED)
         notes.append(
@@ -176,7 +202,9 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
     missing, reason = int((codes < 0).sum()), None
     if len(texts) == 0 or (len(texts) == 1 and missing == 0):
         return _dropped_column(name, len(values), missing)
-    if kind != "category":
+    if kind != "category" and are_codes(texts):
+        reason = f"{next(filter(has_leading_zero, texts))!r} has leading zeros"
+    elif kind != "category":
         evidence = number_forms(values) if conventions.decimal == "," else Evidence((), False)
         if not np.isnan(plain_numbers(texts)).any() and not evidence.doubtful:
             return Column(name, "number", n_missing=missing)
@@ -321,7 +349,9 @@ def _category_texts(values: pd.Series) -> tuple[Integers, list[str]]:  # (n,), k
 def _begins_with_numbers(values: pd.Series) -> bool:
     """Whether the first values are numbers; then probably all are, and their many distinct texts need not be listed."""
     texts = distinct_texts(values.iloc[:SAMPLE])[1]
-    return len(texts) > 0 and not np.isnan(plain_numbers(texts)).any()
+    if len(texts) == 0 or np.isnan(plain_numbers(texts)).any():
+        return False
+    return not all(map(str.isdigit, texts)) or not values.str.contains(r"^\s*0\d", na=False).any()  # codes
 
 
 def _sorted_vocabulary(values: pd.Series, texts: list[str]) -> tuple[str, ...]:

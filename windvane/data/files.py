@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_array
 from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
 from windvane.errors import InputError, check_choice
+from windvane.runtime.columns.column_values import are_codes, distinct_texts, to_canonical_text
 from windvane.runtime.columns.schema import Frame, is_one_row, of_array, with_text_names
 from windvane.runtime.delimited import (
     UNREADABLE,
@@ -52,7 +53,7 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
         check_exists(file)
     try:
         if kind == "folder":
-            frame = _read_folder(file)
+            frame = _read_folder(file, texts)
         elif kind == ".parquet":
             frame = pd.read_parquet(file)
         elif kind == ".feather":
@@ -60,7 +61,7 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
         elif kind.startswith(".arff"):
             frame = parse_arff(decode(read_bytes(file)))
         elif kind in (".xlsx", ".xls", ".ods"):
-            frame = _read_sheet(file, part)
+            frame = _read_sheet(file, part, texts)
         elif kind in (".db", ".sqlite"):
             frame = _read_database(file, part)
         elif "json" in kind:
@@ -87,8 +88,10 @@ def _split_name(path: Path) -> tuple[Path, str | None]:
     return Path(name), part or None
 
 
-def _read_folder(folder: Path) -> pd.DataFrame:
+def _read_folder(folder: Path, texts: Iterable[str]) -> pd.DataFrame:
     """Read a dataset of Arrow: files of one format, the names of folders such as ``year=2024`` being columns."""
+    import pyarrow as pa
+    import pyarrow.csv
     import pyarrow.dataset as arrow
 
     kinds = {".parquet": "parquet", ".feather": "feather", ".arrow": "ipc", ".csv": "csv"}
@@ -98,8 +101,22 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     suffix = found.most_common(1)[0][0]
     files = sorted(str(file) for file in folder.rglob("*") if file.suffix.lower() == suffix)
     parts = arrow.partitioning(flavor="hive")
-    data = arrow.dataset(files, format=kinds[suffix], partitioning=parts, partition_base_dir=str(folder))
-    frame: pd.DataFrame = data.to_table().to_pandas()
+
+    def read(texts: Iterable[str], names: list[str] | None = None) -> pd.DataFrame:
+        form: Any = kinds[suffix]
+        if suffix == ".csv":
+            options = pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(texts, pa.string()), strings_can_be_null=True
+            )
+            form = arrow.CsvFileFormat(convert_options=options)
+        data = arrow.dataset(files, format=form, partitioning=parts, partition_base_dir=str(folder))
+        found: pd.DataFrame = data.to_table(columns=names).to_pandas()
+        return found
+
+    frame = read(texts)
+    whole = _whole_numbers(frame)
+    if whole and suffix == ".csv":
+        _restore_codes(frame, read([*texts, *whole], whole))
     return frame
 
 
@@ -112,7 +129,8 @@ def _read_json(file: Path, *, lines: bool) -> pd.DataFrame:
         raise
 
 
-def _read_sheet(file: Path, sheet: str | None) -> pd.DataFrame:
+def _read_sheet(file: Path, sheet: str | None, texts: Iterable[str]) -> pd.DataFrame:
+    """Read a sheet; cells of the columns `texts`, and codes such as 01234, stay what they are in it."""
     try:
         from python_calamine import CalamineError, load_workbook
     except ImportError as error:
@@ -121,7 +139,12 @@ def _read_sheet(file: Path, sheet: str | None) -> pd.DataFrame:
         names = load_workbook(str(file)).sheet_names
         if sheet is not None:
             check_choice("sheet", sheet, names)
-        return pd.read_excel(file, sheet_name=sheet or 0, engine="calamine")
+        with pd.ExcelFile(file, engine="calamine") as book:
+            frame = pd.read_excel(book, sheet_name=sheet or 0, dtype=dict.fromkeys(texts, object))
+            whole = _whole_numbers(frame)
+            if whole:  # pandas makes numbers of all cells that look like them
+                _restore_codes(frame, pd.read_excel(book, sheet_name=sheet or 0, dtype=object)[whole])
+        return frame
     except CalamineError as error:
         raise ValueError(error) from error
 
@@ -288,4 +311,23 @@ def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
             evidence = number_forms(as_texts[name].dropna())
             if evidence.doubtful and any(form.decimal == "," for form in evidence.forms):
                 frame[name] = as_texts[name]
+    whole = _whole_numbers(frame)
+    if whole and delimited.may_have_codes():
+        _restore_codes(frame, delimited.read(dtype="str", usecols=whole))
     return frame
+
+
+def _whole_numbers(frame: pd.DataFrame) -> list[Any]:
+    """Names of the columns of whole numbers, of which a file may have written some with leading zeros."""
+    return [
+        name
+        for name, values in frame.items()
+        if values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool((values.dropna() % 1 == 0).all()))
+    ]
+
+
+def _restore_codes(frame: pd.DataFrame, written: pd.DataFrame) -> None:
+    """Replace columns of numbers by codes such as 01234, where they are written so in a file."""
+    for name, values in written.items():
+        if are_codes(distinct_texts(values)[1]):
+            frame[name] = values.map(to_canonical_text, na_action="ignore").astype("str")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
-from windvane.data.column_types import infer_schema
+from windvane.data.column_types import infer_times
 from windvane.data.series.time_split import HOLDOUT, MAX_HOLDOUT_ROWS, TimeSplit, time_folds
 from windvane.errors import InputError, some_of
 from windvane.pages.texts import counted
@@ -179,7 +179,7 @@ def _read_times(series: pd.Series) -> pd.Series:
     if len(distinct) < 2:
         return series
     frame = pd.DataFrame({"time": series.reset_index(drop=True)})
-    schema = infer_schema(frame)
+    schema = infer_times(frame)
     column = schema.columns[0]
     if column.kind not in ("number", "date", "duration"):
         raise ValueError(f"{distinct[0]!r}, {distinct[1]!r} ... are neither numbers nor dates of one format")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
+import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
@@ -29,6 +30,7 @@ _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DELIMITERS = ",;\t|"
 _BYTES, _ROWS = 1 << 16, 50  # that are looked at; more bytes where the lines are long
 _LINES, _MOST_BYTES = 3, 1 << 26
+_SCANNED = 1 << 24  # bytes at once
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,21 @@ class DelimitedFile:
         delimiter, header, begin = find_header(text)
         refuse_duplicates(name for name in header if name)  # pandas would rename them
         return cls(path, delimiter, begin > 0, ("utf-16",) if wide else _ENCODINGS)
+
+    def may_have_codes(self) -> bool:
+        """Whether some field begins with a zero and another digit, as 01234 does; most files have none."""
+        before = np.zeros(256, dtype=bool)
+        before[list(f'{self.delimiter}\n\r" \t'.encode())] = True
+        with open_bytes(self.path) as stream:
+            end = b"\n"
+            while block := stream.read(_SCANNED):
+                part = np.frombuffer(end + block.replace(b"\0", b""), dtype=np.uint8)  # UTF-16 has zeros
+                zeros = np.flatnonzero(part[1:-1] == ord("0"))
+                after = part[zeros + 2]
+                if (before[part[zeros]] & (after >= ord("0")) & (after <= ord("9"))).any():
+                    return True
+                end = part[-2:].tobytes()
+        return False
 
     def read(self, dtype: Any, usecols: list[str] | None = None) -> pd.DataFrame:
         """Read the file with pandas' C parser."""
@@ -139,8 +156,13 @@ def find_header(text: str) -> tuple[str, list[str], int]:
 
 def read_bytes(file: Path, size: int = -1) -> bytes:
     """Read a file, compressed or not, or its beginning."""
-    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+    with open_bytes(file) as stream:
         return stream.read(size)
+
+
+def open_bytes(file: Path) -> gzip.GzipFile | io.BufferedReader:
+    """Open a file, compressed or not."""
+    return gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb")
 
 
 def read_text(file: Path) -> str | None:
