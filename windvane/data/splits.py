@@ -92,6 +92,11 @@ def make_folds(
     return folds, (*notes, *more)
 
 
+def count_groups(groups: Any, n_rows: int) -> int:
+    """Count the distinct groups of n rows; InputError where they cannot be used."""
+    return len(_ranks("groups", groups, n_rows)[1])
+
+
 def hold_out(target: Integers, share: float, groups: Integers, *, seed: int) -> Fold:
     """Hold out any share of the rows of each class; rows of a group stay together, however many groups there are."""
     # Each group counts for its most frequent class. Groups are drawn at random until a class has its share; what is
