@@ -172,6 +172,15 @@ def test_one_group_cannot_be_validated() -> None:
     assert run(frame(), labels(), groups=np.arange(60) // 20, split=GroupKFold(2)).policy.n_folds == 2
 
 
+def test_a_row_of_totals_is_warned_of() -> None:
+    X = frame().assign(n=np.arange(60) % 7 + 1)
+    X = pd.concat([X, X[["a", "n"]].sum().to_frame().T], ignore_index=True)
+    y = np.append(np.arange(60) % 2, 1)
+    for time in (None, np.arange(61)):
+        assert any("looks like a summary of the table" in warning for warning in run(X, y, time=time).warnings)
+        assert not any("summary" in warning for warning in run(X[:60], y[:60], time=np.arange(60)).warnings)
+
+
 def test_rare_classes_are_told_of() -> None:
     y = ["often"] * 30 + ["seldom"] * 29 + ["once"]
     prepared = run(frame(), y)

@@ -30,6 +30,7 @@ from windvane.data.task import Kind, Task
 from windvane.errors import InputError, unknown_name_error
 from windvane.evaluation.columns.identifiers import find_identifiers, identifier_doubts, leave_out_identifiers
 from windvane.evaluation.columns.time_order import random_folds_flatter
+from windvane.evaluation.columns.totals_row import totals_row_warning
 from windvane.evaluation.metrics import Metric, check_own_metric, get_metric, quantile_level, rewards_mean
 from windvane.models.base import Family
 from windvane.runtime.columns.lag_features import LagFeatures
@@ -260,10 +261,11 @@ def _choose_policy(settings: Settings, task: Task, by: SplitOptions) -> tuple[Po
 def _doubts_about_rows(
     rows: _Rows, schema: Schema, table: Table, task: Task, metric: Metric, useful_ids: list[str]
 ) -> list[str]:
-    """Warn of columns that number the rows, and of random folds of rows that are in an order."""
+    """Warn of a last row of totals, columns that number the rows, and random folds of rows that are in an order."""
+    totals = totals_row_warning(schema, table, rows.target)
     if rows.by.time is not None:  # there are trends then, and later rows are not predicted by their number
-        return []
-    warnings = identifier_doubts(useful_ids)
+        return totals
+    warnings = [*totals, *identifier_doubts(useful_ids)]
     if rows.by.splitter is None and rows.by.groups is None and rows.targets is None:
         flattering = random_folds_flatter(schema, table, rows.target, task, metric)
         warnings += [] if flattering is None else [flattering]
