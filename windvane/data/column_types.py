@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from windvane.data.date_formats import find_date_format
+from windvane.data.date_formats import count_date_formats, find_date_format
 from windvane.data.number_columns import (
     LEAST_NUMBERS,
     MOST_ODD,
@@ -37,7 +37,14 @@ from windvane.runtime.columns.table import Floats, Integers
 MIN_WORDS = 4.0  # texts have at least as many words on average
 MIN_DISTINCT = 0.5  # and at least this share of them is distinct
 SAMPLE = 1000  # texts whose words are counted
+SEVERAL_FORMATS = "dates in several formats"  # why a column is a category
 MAX_NAMED, MAX_SHOWN = 8, 20  # in a message: columns, and letters of a value
+# Why a column is a category though its texts look like numbers or dates, and what can be done.
+_CATEGORY_NOTES = {
+    "since codes are written so": "If they are numbers, column_types= (--type) says so.",
+    "since no format holds for all of their dates": "Write the dates of a column in one format.",
+    "though most values are numbers or dates": "Leave such values empty to read the others as what they are.",
+}
 READABLE_KINDS = ("number", "category", "date", "text")  # that a user can ask for
 
 
@@ -132,21 +139,21 @@ def reading_notes(schema: Schema) -> tuple[str, ...]:
     notes = [
         f"{_columns_are(some)} read as numbers written like {form}: {listed(some)}." for form, some in names.items()
     ]
-    coded = [c for c in schema.columns if c.category_reason is not None and are_codes(c.vocabulary)]
-    if coded:
-        columns = some_of([f"{column.name!r} ({column.category_reason})" for column in coded], MAX_NAMED)
-        notes.append(
-            f"{_columns_are([column.name for column in coded])} read as categories, since codes are written so: "
-            f"{columns}. If they are numbers, column_types= (--type) says so."
-        )
-    odd = [(c.name, c.category_reason) for c in schema.columns if c.category_reason is not None and c not in coded]
-    if odd:
-        columns = some_of([f"{name!r} ({reason})" for name, reason in odd], MAX_NAMED)
-        notes.append(
-            f"{_columns_are([name for name, _ in odd])} read as categories, though most values are numbers or dates: "
-            f"{columns}. Leave such values empty to read the others as what they are."
-        )
+    for why, advice in _CATEGORY_NOTES.items():
+        categories = [one for one in schema.columns if one.category_reason is not None and _why_noted(one) == why]
+        if categories:
+            columns = some_of([f"{one.name!r} ({one.category_reason})" for one in categories], MAX_NAMED)
+            are = _columns_are([one.name for one in categories])
+            notes.append(f"{are} read as categories, {why}: {columns}. {advice}")
     return tuple(notes)
+
+
+def _why_noted(column: Column) -> str:
+    """Return the one of `_CATEGORY_NOTES` that is for a category of texts like numbers or dates."""
+    codes, dates, odd = _CATEGORY_NOTES
+    if are_codes(column.vocabulary):
+        return codes
+    return dates if (column.category_reason or "").startswith(SEVERAL_FORMATS) else odd
 
 
 def doubts(schema: Schema) -> tuple[str, ...]:
@@ -227,6 +234,10 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
 
 def _why_category(texts: list[str]) -> str | None:
     """Name a value that makes categories of a column whose many other values are numbers or dates."""
+    formats = count_date_formats(texts)
+    if formats:
+        like = ", ".join(f"{count:,} like {cut(text, MAX_SHOWN)!r}" for text, count in formats.items())
+        return f"{SEVERAL_FORMATS}: {like}"
     odd, kind = texts_beside_numbers(texts), "number"
     if not odd:
         odd, rest = without_digits(texts)
