@@ -29,3 +29,15 @@ def test_labels_keep_their_zeros(tmp_path: Path) -> None:
     words = ["--test", tmp_path / "test.csv", "--target", "area", "--out", page, "--quiet"]
     assert shell("report", run, *words).exit_code == 0
     assert "01234" in page.read_text(encoding="utf-8")
+
+
+def test_labels_that_are_read_as_missing_are_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": range(60), "harm": ["None", "light", "heavy"] * 20, "y": [1.0, None, 2.0] * 20})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    warning = "windvane: warning: --target='harm': 20 values are read as missing, among them 'None'. If that is a label"
+    done = shell("fit", tmp_path / "t.csv", "--target", "harm", "--out", tmp_path / "run")
+    assert done.exit_code == 2
+    assert warning in done.stderr and "y has 20 missing values" in done.stderr
+    done = shell("describe", tmp_path / "t.csv", "--target", "harm")
+    assert done.exit_code == 0 and warning in done.stderr
+    assert "warning" not in shell("describe", tmp_path / "t.csv", "--target", "y").stderr

@@ -263,6 +263,27 @@ def read_like(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return read_frame(file, [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)])
 
 
+def warn_of_missing_labels(file: Path, frame: pd.DataFrame, named: dict[str, list[str]]) -> None:
+    """Warn of words such as None in columns of labels (option -> names): they are read as missing."""
+    import pandas as pd
+
+    from windvane.data.files import missing_words
+
+    for option, names in named.items():
+        for name in names:
+            values = frame[name]
+            if pd.api.types.is_numeric_dtype(values.dtype) or not values.isna().any():
+                continue
+            words = missing_words(file, name)
+            if words:
+                typer.echo(
+                    f"windvane: warning: {option}={name!r}: {int(values.isna().sum()):,} values are read as missing, "
+                    f"among them {', '.join(map(repr, words))}. If that is a label, write it in another way, as in "
+                    f"'no {name}'.",
+                    err=True,
+                )
+
+
 def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """Take columns (option -> name, None where it was not given) out of a table: the rest, and option -> column."""
     given = {option: name for option, name in named.items() if name is not None}

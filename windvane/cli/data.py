@@ -18,6 +18,7 @@ from windvane.cli.common import (
     read_like,
     read_pairs,
     take_columns,
+    warn_of_missing_labels,
 )
 
 
@@ -48,7 +49,9 @@ def describe(
 
     if out is not None:
         check_path(out)
-    X, columns = take_columns(read_frame(table), {"--target": target})
+    frame = read_frame(table)
+    X, columns = take_columns(frame, {"--target": target})
+    warn_of_missing_labels(table, frame, {"--target": [] if target is None else [target]})
     other = None if test is None else read_like(test, X)
     if other is not None and target in other.columns:
         other = other.drop(columns=[target])

@@ -6,9 +6,10 @@ import contextlib
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,8 @@ from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
-from windvane.errors import InputError, check_choice
-from windvane.runtime.columns.column_values import are_codes, distinct_texts, to_canonical_text
+from windvane.errors import InputError, check_choice, some_of, warn_user
+from windvane.runtime.columns.column_values import are_codes, distinct_texts, plain_numbers, to_canonical_text
 from windvane.runtime.columns.schema import Frame, is_one_row, of_array, with_text_names
 from windvane.runtime.delimited import (
     UNREADABLE,
@@ -38,6 +39,8 @@ READABLE = (
 )
 WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
 
+MIN_AMONG = 0.9  # share of the numbers that name columns that are among the values of these
+MAX_NAMED = 5  # names in a warning
 _SNIFFED_NUMBERS = 1000  # rows that show how a file writes numbers
 
 
@@ -77,6 +80,16 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
     return frame
 
 
+def missing_words(path: str | os.PathLike[str], name: str) -> list[str]:
+    """Return the words of a column of a CSV or TSV file that are read as missing values, such as NA and None."""
+    file = Path(path)
+    if not file.is_file() or not file.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
+        return []
+    delimited = DelimitedFile.find(file)
+    values, words = (delimited.read("str", [name], missing=missing)[name] for missing in (True, False))
+    return [str(word) for word in words[values.isna()].unique() if str(word).strip()]
+
+
 def _split_name(path: Path) -> tuple[Path, str | None]:
     """Return the file, without a protocol, and the name of a sheet or table behind its question mark."""
     name, part = os.fspath(path), ""
@@ -89,9 +102,7 @@ def _split_name(path: Path) -> tuple[Path, str | None]:
 
 
 def _read_folder(folder: Path, texts: Iterable[str]) -> pd.DataFrame:
-    """Read a dataset of Arrow: files of one format, the names of folders such as ``year=2024`` being columns."""
-    import pyarrow as pa
-    import pyarrow.csv
+    """Read files of one format as one table, the names of folders such as ``year=2024`` being columns."""
     import pyarrow.dataset as arrow
 
     kinds = {".parquet": "parquet", ".feather": "feather", ".arrow": "ipc", ".csv": "csv"}
@@ -99,25 +110,49 @@ def _read_folder(folder: Path, texts: Iterable[str]) -> pd.DataFrame:
     if not found:
         raise InputError(f"{folder} is a folder, not a file, and holds none of {', '.join(kinds)}.")
     suffix = found.most_common(1)[0][0]
-    files = sorted(str(file) for file in folder.rglob("*") if file.suffix.lower() == suffix)
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == suffix)
+    if suffix == ".csv":  # of which Arrow's reader knows commas and UTF-8 alone
+        return _read_csv_files(files, folder, texts)
     parts = arrow.partitioning(flavor="hive")
-
-    def read(texts: Iterable[str], names: list[str] | None = None) -> pd.DataFrame:
-        form: Any = kinds[suffix]
-        if suffix == ".csv":
-            options = pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(texts, pa.string()), strings_can_be_null=True
-            )
-            form = arrow.CsvFileFormat(convert_options=options)
-        data = arrow.dataset(files, format=form, partitioning=parts, partition_base_dir=str(folder))
-        found: pd.DataFrame = data.to_table(columns=names).to_pandas()
-        return found
-
-    frame = read(texts)
-    whole = _whole_numbers(frame)
-    if whole and suffix == ".csv":
-        _restore_codes(frame, read([*texts, *whole], whole))
+    names = list(map(str, files))
+    data = arrow.dataset(names, format=kinds[suffix], partitioning=parts, partition_base_dir=str(folder))
+    frame: pd.DataFrame = data.to_table().to_pandas()
     return frame
+
+
+def _read_csv_files(files: Sequence[Path], folder: Path, texts: Iterable[str]) -> pd.DataFrame:
+    """Read CSV files as one table; a column that is text in one of them is text in all."""
+
+    def read(texts: list[str]) -> list[pd.DataFrame]:
+        frames = []
+        for file in files:
+            try:
+                frames.append(_read_delimited(file, texts))
+            except UNREADABLE as error:
+                raise ValueError(f"{file.relative_to(folder)}: {str(error).strip()}") from error
+        return frames
+
+    texts = list(texts)
+    frames = read(texts)
+    kinds: dict[str, set[bool]] = {}
+    for frame in frames:
+        for name, dtype in frame.dtypes.items():
+            kinds.setdefault(str(name), set()).add(pd.api.types.is_string_dtype(dtype))
+    of_both = [name for name, are_texts in kinds.items() if len(are_texts) > 1]
+    if of_both:
+        frames = read([*texts, *of_both])
+    named: list[str] = []
+    for frame, file in zip(frames, files, strict=True):
+        for name, equals, value in (part.partition("=") for part in file.relative_to(folder).parts[:-1]):
+            if equals:
+                frame[name] = unquote(value)
+                named.append(name)
+    table = pd.concat(frames, ignore_index=True)
+    for name in dict.fromkeys(named):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if numbers.notna().all():
+            table[name] = numbers
+    return table
 
 
 def _read_json(file: Path, *, lines: bool) -> pd.DataFrame:
@@ -297,6 +332,11 @@ def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     """Read CSV or TSV; in a file with decimal commas 12.500 stays a text, since it is not 12.5."""
     delimited = DelimitedFile.find(file)
     frame = delimited.read(dtype=dict.fromkeys(texts, "str"))
+    if _header_is_a_row(frame):
+        warn_user(
+            f"{file}: the first line names the columns, but looks like a row: "
+            f"{some_of(list(frame.columns), MAX_NAMED)}. If the file has no header, add one."
+        )
     marks: set[str] = set()
     for name in frame.columns[[pd.api.types.is_string_dtype(dtype) for dtype in frame.dtypes]]:
         evidence = number_forms(frame[name].iloc[:_SNIFFED_NUMBERS].dropna())
@@ -315,6 +355,21 @@ def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     if whole and delimited.may_have_codes():
         _restore_codes(frame, delimited.read(dtype="str", usecols=whole))
     return frame
+
+
+def _header_is_a_row(frame: pd.DataFrame) -> bool:
+    """Whether names are numbers among the values of their columns, and not evenly spaced as years are."""
+    names = plain_numbers(frame.columns)  # NaN for a word
+    places = np.flatnonzero(np.isfinite(names)).tolist()
+    steps = np.diff(names[places])
+    if len(places) < max(2, len(names) / 2) or np.allclose(steps, 1.0 if len(steps) < 2 else steps[0]):
+        return False
+    columns = [frame.iloc[:, i] for i in places]
+    among = [
+        column.dtype.kind in "iuf" and bool(column.min() <= name <= column.max())
+        for column, name in zip(columns, names[places], strict=True)
+    ]
+    return bool(np.mean(among) >= MIN_AMONG)
 
 
 def _whole_numbers(frame: pd.DataFrame) -> list[Any]:

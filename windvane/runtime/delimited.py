@@ -50,7 +50,7 @@ class DelimitedFile:
         while len(beginning) == size < _MOST_BYTES and beginning.count(b"\n") < _LINES:
             size *= 4
             beginning = read_bytes(path, size)
-        wide = beginning[:2] in _MARKS
+        wide = _is_utf16(beginning)
         if b"\0" in beginning and not wide:
             raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
         if len(beginning) == size and not wide:
@@ -75,8 +75,8 @@ class DelimitedFile:
                 end = part[-2:].tobytes()
         return False
 
-    def read(self, dtype: Any, usecols: list[str] | None = None) -> pd.DataFrame:
-        """Read the file with pandas' C parser."""
+    def read(self, dtype: Any, usecols: list[str] | None = None, *, missing: bool = True) -> pd.DataFrame:
+        """Read the file with pandas' C parser; words such as NA and None are missing values, or texts."""
         for encoding in self.encodings:
             with catch_warnings(), contextlib.suppress(UnicodeDecodeError):
                 simplefilter("error", ParserWarning)  # rows longer than the header
@@ -90,6 +90,7 @@ class DelimitedFile:
                         skiprows=1 if self.declared else 0,
                         dtype=dtype,
                         usecols=usecols,
+                        keep_default_na=missing,
                     )
                 except ParserWarning as error:
                     raise ValueError("lines have more fields than the first one, which names the columns") from error
@@ -129,7 +130,9 @@ def refuse_duplicates(names: Iterable[object]) -> None:
         return
     twice = [str(name) for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"two columns have the same name: {', '.join(map(repr, twice))}")
+        numbers = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in twice)
+        hint = "; the first line must name the columns" if numbers else ""
+        raise ValueError(f"two columns have the same name: {', '.join(map(repr, twice))}{hint}")
 
 
 def find_header(text: str) -> tuple[str, list[str], int]:
@@ -171,9 +174,14 @@ def read_text(file: Path) -> str | None:
         content = read_bytes(file)
     except (OSError, EOFError, zlib.error):
         return None
-    if content[:2] in _MARKS:
+    if _is_utf16(content):
         return content.decode("utf-16", errors="replace")
     return None if b"\0" in content else decode(content)
+
+
+def _is_utf16(content: bytes) -> bool:
+    """Whether a text begins with the mark of UTF-16, with which that of UTF-32 begins, too."""
+    return content[:2] in _MARKS and content[:4] != codecs.BOM_UTF32_LE
 
 
 def decode(content: bytes) -> str:
