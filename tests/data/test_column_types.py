@@ -90,7 +90,7 @@ def test_long_distinct_texts_are_text():
     ],
 )
 def test_dropped(values, missing, reason):
-    assert column(values) == Column("c", "dropped", n_missing=missing, reason=reason)
+    assert column(values) == Column("c", "dropped", n_missing=missing, drop_reason=reason)
 
 
 @pytest.mark.parametrize("values", [["a", None], pd.Categorical(["a", None]), pd.array([1, None], dtype="Int64")])
@@ -170,7 +170,7 @@ def test_a_block_equals_column_by_column(n_rows, cells, sample):
         Column("c", "number", n_missing=3),
         Column("c", "category", n_unique=2, vocabulary=("a", "b")),
         Column("c", "date", date_format="%Y", timezone="UTC", parts=("days", "year")),
-        Column("c", "dropped", reason="constant"),
+        Column("c", "dropped", drop_reason="constant"),
     ],
 )
 def test_json(found):

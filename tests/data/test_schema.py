@@ -15,6 +15,7 @@ from windvane.data.column_types import describe_columns, dropped_notes, infer_sc
 from windvane.data.files import to_frame
 from windvane.errors import InputError, MissingColumnsError, ModelFileError
 from windvane.runtime.columns import schema as module
+from windvane.runtime.columns.column import Column
 from windvane.runtime.columns.schema import Schema
 
 N = 40
@@ -279,6 +280,21 @@ def processor_seconds(call, repeats):
         call()
         times.append(time.process_time() - start)
     return min(times)
+
+
+def test_why_a_column_is_dropped_and_why_it_is_a_category() -> None:
+    numbers = [str(i) for i in range(30)]
+    columns = infer_schema(pd.DataFrame({"same": 1, "level": [*numbers, "none"]})).columns
+    assert [column.drop_reason for column in columns] == ["constant", None]
+    assert [column.category_reason for column in columns] == [None, "'none' is no number"]
+    for column in columns:
+        fields = column.to_json()
+        assert Column.from_json(fields) == column
+        fields["reason"] = fields.pop("drop_reason", None) or fields.pop("category_reason")  # of an earlier version
+        assert Column.from_json(fields) == column
+    for wrong in ({"kind": "number", "drop_reason": "constant"}, {"kind": "number", "category_reason": "odd"}):
+        with pytest.raises(ValueError, match="has a field of a wrong type"):
+            Column.from_json({"name": "x", **wrong})
 
 
 def test_speed():

@@ -139,6 +139,38 @@ def test_the_whole_column_decides_on_the_order():
     assert mixed.columns[0].kind == "category"
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["2024-12-31", "2024-12-31 10:00:00", "2024-11-30 11:30:00"],
+        ["2024-12-31 00:00:00", "2024-12-31 10:00:00.125", "2024-11-30 11:30"],
+        ["2024-12-31", "2024-12-31T10:00:00", "2024-11-30 11:30:00"],
+    ],
+)
+def test_dates_of_several_lengths_are_dates(texts):
+    schema, matrix = learned(d=texts)
+    column = schema.columns[0]
+    assert (column.kind, column.date_format) == ("date", "ISO8601")
+    assert matrix[:, column.parts.index("month")].tolist() == [12, 12, 11]
+    assert matrix[:, column.parts.index("hour")].tolist() == [0, 10, 11]
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+    with pytest.raises(InputError, match=r"Column 'd' holds '31\.12\.2024', but must be a date in the format ISO8601"):
+        schema.transform(pd.DataFrame({"d": ["31.12.2024"]}))
+
+
+def test_dates_in_several_formats_are_counted():
+    days = [f"2024-11-{day:02}" for day in range(1, 31)]
+    schema, _ = learned(d=[*days, "31.12.2024", "12/31/2024"], e=["13/01/2024", "01/31/2024"] * 16)
+    assert [column.kind for column in schema.columns] == ["category", "category"]
+    assert reading_notes(schema) == (
+        "2 columns are read as categories, since no format holds for all of their dates: 'd' (dates in several "
+        "formats: 30 like '2024-11-01', 1 like '31.12.2024', 1 like '12/31/2024'), 'e' (dates in several formats: 1 "
+        "like '13/01/2024', 1 like '01/31/2024'). Write the dates of a column in one format.",
+    )
+    for texts in (["2024-2025", "2023-2024"], ["1.2.3", "1.2.40"], ["2024-11-05", "soon"], ["10x200", "12-30-40"]):
+        assert reading_notes(learned(d=texts)[0]) == ()
+
+
 def test_points_mean_days_first_without_a_doubt():
     schema, matrix = learned(d=["01.02.2024", "03.04.2024"])
     assert matrix[:, 1].tolist() == [2, 4]

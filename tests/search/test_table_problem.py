@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse as sp
-from sklearn.model_selection import KFold
+from sklearn.model_selection import GroupKFold, KFold
 
 from windvane.data.target import TaskType
 from windvane.data.task import Task
@@ -146,6 +146,39 @@ def test_splits_of_the_user() -> None:
         assert not set(groups[fold.train]) & set(groups[fold.validation])
     for fold in run(frame(), np.arange(60.0), goal="regression", time=np.arange(60)[::-1]).problem.folds:
         assert fold.train.min() > fold.validation.max()
+
+
+@pytest.mark.parametrize(("n_groups", "name"), [(2, "cv5"), (3, "cv3"), (4, "cv5"), (5, "cv5")])
+def test_the_automatic_policy_has_no_more_folds_than_groups(n_groups: int, name: str) -> None:
+    groups = [f"group {i % n_groups}" for i in range(60)]
+    y = np.arange(60) // 2 % 2
+    prepared = run(frame(), y, groups=groups)
+    assert (prepared.policy.name, prepared.policy.n_folds) == (name, n_groups)
+    assert len(prepared.problem.folds) == n_groups
+    notes = [note for note in prepared.notes if "folds" in note]
+    if n_groups == 5:
+        assert notes == [] and "groups" not in prepared.policy.reason
+    else:
+        reason = f"groups has {n_groups} distinct values, which carry no more folds"
+        assert (notes, prepared.policy.reason) == ([f"Validated by {n_groups} folds, not 5: {reason}."], reason)
+        with pytest.raises(InputError, match=rf"groups has {n_groups} distinct value\(s\), but 5 are needed"):
+            run(frame(), y, {"policy": "cv5"}, groups=groups)
+    assert run(frame(), y, {"policy": "holdout"}, groups=groups).policy.n_folds == 1
+
+
+def test_one_group_cannot_be_validated() -> None:
+    with pytest.raises(InputError, match=r"groups has 1 distinct value\(s\), but 2 are needed"):
+        run(frame(), labels(), groups=[1] * 60)
+    assert run(frame(), labels(), groups=np.arange(60) // 20, split=GroupKFold(2)).policy.n_folds == 2
+
+
+def test_a_row_of_totals_is_warned_of() -> None:
+    X = frame().assign(n=np.arange(60) % 7 + 1)
+    X = pd.concat([X, X[["a", "n"]].sum().to_frame().T], ignore_index=True)
+    y = np.append(np.arange(60) % 2, 1)
+    for time in (None, np.arange(61)):
+        assert any("looks like a summary of the table" in warning for warning in run(X, y, time=time).warnings)
+        assert not any("summary" in warning for warning in run(X[:60], y[:60], time=np.arange(60)).warnings)
 
 
 def test_rare_classes_are_told_of() -> None:

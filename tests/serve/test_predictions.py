@@ -22,7 +22,7 @@ from windvane.runtime.columns.lag_features import LagFeatures, TimeGrid
 from windvane.runtime.columns.schema import Schema
 from windvane.serve import pages, runs
 from windvane.serve.app import create_app
-from windvane.serve.form import make_fields, read_form, typical_values
+from windvane.serve.form import Field, make_fields, read_form, typical_values
 from windvane.serve.predictions import input_columns
 from windvane.vision.networks.create import create_model
 from windvane.vision.predict import predict_proba
@@ -58,7 +58,7 @@ def test_typical_values(tmp_path: Path) -> None:
         Column("length", "duration"),
         Column("note", "text"),
         Column("empty", "number"),
-        Column("constant", "dropped", reason="constant"),
+        Column("constant", "dropped", drop_reason="constant"),
     )
     schema = Schema(columns, named=True)
     # count, share, empty, moment (days, hour), day, weekday, length, colour
@@ -83,6 +83,8 @@ def test_typical_values(tmp_path: Path) -> None:
     sent = {field.name: field.example for field in fields}
     assert (sent["count"], sent["day"], sent["share"], sent["empty"]) == (1_000_000, "02.01.1971", "12.5 %", None)
     assert typical_values(tmp_path / "none", schema) == {}
+    of_several_lengths = Column("day", "date", parts=("days",), date_format="ISO8601")
+    assert Field("day", "day", of_several_lengths, "1971-01-02T06:00:00").example == "1971-01-02T06:00:00"
 
 
 def test_rows_with_lags_have_their_time_and_series() -> None:

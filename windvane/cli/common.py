@@ -240,13 +240,21 @@ def read_labelled(
             f"--target names {', '.join(target)}, but the model has {len(targets)} targets: "
             f"{', '.join(targets.titles)}. Allowed: --target for each of them."
         )
-    schema = model.predictor_.schema
     check_roles({"--target": target}, {"--weight": weight})
-    check_not_learned({"--target": target, "--weight": weight}, schema)
-    X = read_frame(data, schema.text_columns)
+    check_not_learned({"--target": target, "--weight": weight}, model.predictor_.schema)
+    X = read_frame(data, text_columns(model, target))
     X, y = take_target(X, target)
     X, columns = take_columns(X, {"--weight": weight})
     return X, y, columns.get("--weight")
+
+
+def text_columns(model: AutoEstimator, target: list[str] | None) -> list[str]:
+    """Return the columns that stay texts in a file with the target: those of training, and labels such as 01."""
+    predictor = model.predictor_
+    labels: list[Any] = [predictor.classes] if predictor.targets is None else list(predictor.targets.values or ())
+    are_texts = [isinstance(values.tolist()[0], str) for values in labels if values is not None]
+    names = [name for name, is_text in zip(target or (), are_texts, strict=False) if is_text]
+    return [*predictor.schema.text_columns, *names]
 
 
 def read_like(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
@@ -256,6 +264,27 @@ def read_like(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
     from windvane.data.files import read_frame
 
     return read_frame(file, [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)])
+
+
+def warn_of_missing_labels(file: Path, frame: pd.DataFrame, named: dict[str, list[str]]) -> None:
+    """Warn of words such as None in columns of labels (option -> names): they are read as missing."""
+    import pandas as pd
+
+    from windvane.data.files import missing_words
+
+    for option, names in named.items():
+        for name in names:
+            values = frame[name]
+            if pd.api.types.is_numeric_dtype(values.dtype) or not values.isna().any():
+                continue
+            words = missing_words(file, name)
+            if words:
+                typer.echo(
+                    f"windvane: warning: {option}={name!r}: {int(values.isna().sum()):,} values are read as missing, "
+                    f"among them {', '.join(map(repr, words))}. If that is a label, write it in another way, as in "
+                    f"'no {name}'.",
+                    err=True,
+                )
 
 
 def take_columns(frame: pd.DataFrame, named: dict[str, str | None]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:

@@ -19,6 +19,7 @@ from windvane.cli.common import (
     read_like,
     read_pairs,
     take_columns,
+    warn_of_missing_labels,
 )
 
 
@@ -51,7 +52,9 @@ def describe(
         check_path(out)
     forms = {"--type": read_pairs("--type", types), "--date-format": read_pairs("--date-format", date_formats)}
     check_roles({"--target": target}, {"--ignore": ignore, "--id": id_column, **forms})
-    X, columns = take_columns(read_frame(table), {"--target": target})
+    frame = read_frame(table)
+    X, columns = take_columns(frame, {"--target": target})
+    warn_of_missing_labels(table, frame, {"--target": [] if target is None else [target]})
     other = None if test is None else read_like(test, X)
     if other is not None and target in other.columns:
         other = other.drop(columns=[target])

@@ -28,6 +28,7 @@ from windvane.cli.common import (
     take_columns,
     take_target,
     time_left,
+    warn_of_missing_labels,
 )
 from windvane.cli.results import leaderboard_text
 
@@ -162,6 +163,7 @@ def fit(
     table = read_frame(train)
     X, y = take_target(table, target)
     X, columns = take_columns(X, {"--groups": groups, "--weight": weight})
+    warn_of_missing_labels(train, table, {"--target": target, "--groups": [] if groups is None else [groups]})
     if time_column is not None:
         check_column("--time-column", time_column, X)
     X_test: pd.DataFrame | None = None

@@ -18,6 +18,7 @@ from windvane.cli.common import (
     print_result,
     read_labelled,
     take_target,
+    text_columns,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def report(
     X: Any = test
     y: Any = None
     if test is not None and not isinstance(model, AutoImageClassifier):
-        X = read_frame(test, model.predictor_.schema.text_columns)
+        X = read_frame(test, text_columns(model, target))
         check_not_learned({"--target": target}, model.predictor_.schema)
         if target:
             X, y = take_target(X, target)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from windvane.data.date_formats import find_date_format
+from windvane.data.date_formats import count_date_formats, find_date_format
 from windvane.data.number_columns import (
     LEAST_NUMBERS,
     MOST_ODD,
@@ -20,7 +20,15 @@ from windvane.data.number_columns import (
 from windvane.errors import InputError, check_choice, check_usable, some_of, unknown_name_error
 from windvane.pages.texts import counted, cut
 from windvane.runtime.columns.column import Column
-from windvane.runtime.columns.column_values import MISSING_TEXTS, distinct_texts, kind_of, plain_numbers, to_numbers
+from windvane.runtime.columns.column_values import (
+    MISSING_TEXTS,
+    are_codes,
+    distinct_texts,
+    has_leading_zero,
+    kind_of,
+    plain_numbers,
+    to_numbers,
+)
 from windvane.runtime.columns.dates import PARTS, date_parts, order_of, to_dates, to_seconds
 from windvane.runtime.columns.number_texts import Evidence, NumberForm
 from windvane.runtime.columns.schema import Frame, Schema, is_unnamed, listed, name_text, plain_columns, to_block
@@ -29,7 +37,14 @@ from windvane.runtime.columns.table import Floats, Integers
 MIN_WORDS = 4.0  # texts have at least as many words on average
 MIN_DISTINCT = 0.5  # and at least this share of them is distinct
 SAMPLE = 1000  # texts whose words are counted
+SEVERAL_FORMATS = "dates in several formats"  # why a column is a category
 MAX_NAMED, MAX_SHOWN = 8, 20  # in a message: columns, and letters of a value
+# Why a column is a category though its texts look like numbers or dates, and what can be done.
+_CATEGORY_NOTES = {
+    "since codes are written so": "If they are numbers, column_types= (--type) says so.",
+    "since no format holds for all of their dates": "Write the dates of a column in one format.",
+    "though most values are numbers or dates": "Leave such values empty to read the others as what they are.",
+}
 READABLE_KINDS = ("number", "category", "date", "text")  # that a user can ask for
 
 
@@ -74,10 +89,21 @@ def infer_schema(
     return Schema(columns=tuple(learned), named=not unnamed)
 
 
+def infer_times(
+    frame: pd.DataFrame, column_types: Mapping[str, str] | None = None, date_formats: Mapping[str, str] | None = None
+) -> Schema:
+    """Infer what the one column of a table is, which holds times; 01, 02 ... are numbers then, not codes."""
+    schema = infer_schema(frame, column_types, date_formats)
+    (column,) = schema.columns
+    if column_types or not are_codes(column.vocabulary):
+        return schema
+    return infer_schema(frame, {column.name: "number"})
+
+
 def leave_out(schema: Schema, reasons: Mapping[str, str]) -> Schema:
     """Drop columns, given name -> reason; InputError if no column is left."""
     columns = tuple(
-        Column(column.name, "dropped", column.n_missing, reason=reasons[column.name])
+        Column(column.name, "dropped", column.n_missing, drop_reason=reasons[column.name])
         if column.name in reasons
         else column
         for column in schema.columns
@@ -96,7 +122,10 @@ def describe_columns(schema: Schema) -> pd.DataFrame:
             "kind": [column.kind for column in columns],
             "distinct": pd.array([column.n_unique for column in columns], dtype="Int64"),
             "missing": [column.n_missing for column in columns],
-            "note": [column.reason or column.number_format or column.date_format or "" for column in columns],
+            "note": [
+                column.drop_reason or column.category_reason or column.number_format or column.date_format or ""
+                for column in columns
+            ],
         }
     )
 
@@ -110,14 +139,21 @@ def reading_notes(schema: Schema) -> tuple[str, ...]:
     notes = [
         f"{_columns_are(some)} read as numbers written like {form}: {listed(some)}." for form, some in names.items()
     ]
-    odd = [(column.name, column.reason) for column in schema.columns if column.kind == "category" and column.reason]
-    if odd:
-        columns = some_of([f"{name!r} ({reason})" for name, reason in odd], MAX_NAMED)
-        notes.append(
-            f"{_columns_are([name for name, _ in odd])} read as categories, though most values are numbers or dates: "
-            f"{columns}. Leave such values empty to read the others as what they are."
-        )
+    for why, advice in _CATEGORY_NOTES.items():
+        categories = [one for one in schema.columns if one.category_reason is not None and _why_noted(one) == why]
+        if categories:
+            columns = some_of([f"{one.name!r} ({one.category_reason})" for one in categories], MAX_NAMED)
+            are = _columns_are([one.name for one in categories])
+            notes.append(f"{are} read as categories, {why}: {columns}. {advice}")
     return tuple(notes)
+
+
+def _why_noted(column: Column) -> str:
+    """Return the one of `_CATEGORY_NOTES` that is for a category of texts like numbers or dates."""
+    codes, dates, odd = _CATEGORY_NOTES
+    if are_codes(column.vocabulary):
+        return codes
+    return dates if (column.category_reason or "").startswith(SEVERAL_FORMATS) else odd
 
 
 def doubts(schema: Schema) -> tuple[str, ...]:
@@ -173,7 +209,9 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
     missing, reason = int((codes < 0).sum()), None
     if len(texts) == 0 or (len(texts) == 1 and missing == 0):
         return _dropped_column(name, len(values), missing)
-    if kind != "category":
+    if kind != "category" and are_codes(texts):
+        reason = f"{next(filter(has_leading_zero, texts))!r} has leading zeros"
+    elif kind != "category":
         evidence = number_forms(values) if conventions.decimal == "," else Evidence((), False)
         if not np.isnan(plain_numbers(texts)).any() and not evidence.doubtful:
             return Column(name, "number", n_missing=missing)
@@ -189,11 +227,17 @@ def infer_column(values: pd.Series, conventions: Conventions = Conventions()) ->
         if words >= MIN_WORDS and len(texts) >= MIN_DISTINCT * (len(values) - missing):
             return Column(name, "text", n_missing=missing, n_unique=len(texts))
         reason = _why_category(texts)
-    return Column(name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts), reason=reason)
+    return Column(
+        name, "category", missing, len(texts), vocabulary=_sorted_vocabulary(values, texts), category_reason=reason
+    )
 
 
 def _why_category(texts: list[str]) -> str | None:
     """Name a value that makes categories of a column whose many other values are numbers or dates."""
+    formats = count_date_formats(texts)
+    if formats:
+        like = ", ".join(f"{count:,} like {cut(text, MAX_SHOWN)!r}" for text, count in formats.items())
+        return f"{SEVERAL_FORMATS}: {like}"
     odd, kind = texts_beside_numbers(texts), "number"
     if not odd:
         odd, rest = without_digits(texts)
@@ -304,7 +348,7 @@ def _date_column(values: pd.Series, form: str | None) -> Column:
 
 
 def _dropped_column(name: str, n_rows: int, missing: int) -> Column:
-    return Column(name, "dropped", n_missing=missing, reason="no value" if missing == n_rows else "constant")
+    return Column(name, "dropped", n_missing=missing, drop_reason="no value" if missing == n_rows else "constant")
 
 
 def _category_texts(values: pd.Series) -> tuple[Integers, list[str]]:  # (n,), k texts
@@ -316,7 +360,9 @@ def _category_texts(values: pd.Series) -> tuple[Integers, list[str]]:  # (n,), k
 def _begins_with_numbers(values: pd.Series) -> bool:
     """Whether the first values are numbers; then probably all are, and their many distinct texts need not be listed."""
     texts = distinct_texts(values.iloc[:SAMPLE])[1]
-    return len(texts) > 0 and not np.isnan(plain_numbers(texts)).any()
+    if len(texts) == 0 or np.isnan(plain_numbers(texts)).any():
+        return False
+    return not all(map(str.isdigit, texts)) or not values.str.contains(r"^\s*0\d", na=False).any()  # codes
 
 
 def _sorted_vocabulary(values: pd.Series, texts: list[str]) -> tuple[str, ...]:

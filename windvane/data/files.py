@@ -6,9 +6,10 @@ import contextlib
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,8 @@ from sklearn.utils.validation import check_array
 
 from windvane.data.arff import parse_arff
 from windvane.data.number_columns import number_forms
-from windvane.errors import InputError, check_choice
+from windvane.errors import InputError, check_choice, some_of, warn_user
+from windvane.runtime.columns.column_values import are_codes, distinct_texts, plain_numbers, to_canonical_text
 from windvane.runtime.columns.schema import Frame, is_one_row, of_array, with_text_names
 from windvane.runtime.delimited import (
     UNREADABLE,
@@ -38,6 +40,8 @@ READABLE = (
 WRITABLE = (".csv", ".csv.gz", ".parquet", ".feather")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 
+MIN_AMONG = 0.9  # share of the numbers that name columns that are among the values of these
+MAX_NAMED = 5  # names in a warning
 _SNIFFED_NUMBERS = 1000  # rows that show how a file writes numbers
 
 
@@ -53,7 +57,7 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
         check_exists(file)
     try:
         if kind == "folder":
-            frame = _read_folder(file)
+            frame = _read_folder(file, texts)
         elif kind == ".parquet":
             frame = pd.read_parquet(file)
         elif kind == ".feather":
@@ -61,7 +65,7 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
         elif kind.startswith(".arff"):
             frame = parse_arff(decode(read_bytes(file)))
         elif kind in (".xlsx", ".xls", ".ods"):
-            frame = _read_sheet(file, part)
+            frame = _read_sheet(file, part, texts)
         elif kind in (".db", ".sqlite"):
             frame = _read_database(file, part)
         elif "json" in kind:
@@ -77,6 +81,16 @@ def read_frame(path: str | os.PathLike[str], texts: Iterable[str] = ()) -> pd.Da
     return frame
 
 
+def missing_words(path: str | os.PathLike[str], name: str) -> list[str]:
+    """Return the words of a column of a CSV or TSV file that are read as missing values, such as NA and None."""
+    file = Path(path)
+    if not file.is_file() or not file.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
+        return []
+    delimited = DelimitedFile.find(file)
+    values, words = (delimited.read("str", [name], missing=missing)[name] for missing in (True, False))
+    return [str(word) for word in words[values.isna()].unique() if str(word).strip()]
+
+
 def _split_name(path: Path) -> tuple[Path, str | None]:
     """Return the file, without a protocol, and the name of a sheet or table behind its question mark."""
     name, part = os.fspath(path), ""
@@ -88,8 +102,8 @@ def _split_name(path: Path) -> tuple[Path, str | None]:
     return Path(name), part or None
 
 
-def _read_folder(folder: Path) -> pd.DataFrame:
-    """Read a dataset of Arrow: files of one format, the names of folders such as ``year=2024`` being columns."""
+def _read_folder(folder: Path, texts: Iterable[str]) -> pd.DataFrame:
+    """Read files of one format as one table, the names of folders such as ``year=2024`` being columns."""
     import pyarrow.dataset as arrow
 
     kinds = {".parquet": "parquet", ".feather": "feather", ".arrow": "ipc", ".csv": "csv"}
@@ -102,11 +116,49 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     if not found:
         raise InputError(f"{folder} is a folder, not a file, and holds none of {', '.join(kinds)}.")
     suffix = found.most_common(1)[0][0]
-    files = sorted(str(file) for file in folder.rglob("*") if file.suffix.lower() == suffix)
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == suffix)
+    if suffix == ".csv":  # of which Arrow's reader knows commas and UTF-8 alone
+        return _read_csv_files(files, folder, texts)
     parts = arrow.partitioning(flavor="hive")
-    data = arrow.dataset(files, format=kinds[suffix], partitioning=parts, partition_base_dir=str(folder))
+    names = list(map(str, files))
+    data = arrow.dataset(names, format=kinds[suffix], partitioning=parts, partition_base_dir=str(folder))
     frame: pd.DataFrame = data.to_table().to_pandas()
     return frame
+
+
+def _read_csv_files(files: Sequence[Path], folder: Path, texts: Iterable[str]) -> pd.DataFrame:
+    """Read CSV files as one table; a column that is text in one of them is text in all."""
+
+    def read(texts: list[str]) -> list[pd.DataFrame]:
+        frames = []
+        for file in files:
+            try:
+                frames.append(_read_delimited(file, texts))
+            except UNREADABLE as error:
+                raise ValueError(f"{file.relative_to(folder)}: {str(error).strip()}") from error
+        return frames
+
+    texts = list(texts)
+    frames = read(texts)
+    kinds: dict[str, set[bool]] = {}
+    for frame in frames:
+        for name, dtype in frame.dtypes.items():
+            kinds.setdefault(str(name), set()).add(pd.api.types.is_string_dtype(dtype))
+    of_both = [name for name, are_texts in kinds.items() if len(are_texts) > 1]
+    if of_both:
+        frames = read([*texts, *of_both])
+    named: list[str] = []
+    for frame, file in zip(frames, files, strict=True):
+        for name, equals, value in (part.partition("=") for part in file.relative_to(folder).parts[:-1]):
+            if equals:
+                frame[name] = unquote(value)
+                named.append(name)
+    table = pd.concat(frames, ignore_index=True)
+    for name in dict.fromkeys(named):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if numbers.notna().all():
+            table[name] = numbers
+    return table
 
 
 def _read_json(file: Path, *, lines: bool) -> pd.DataFrame:
@@ -118,7 +170,8 @@ def _read_json(file: Path, *, lines: bool) -> pd.DataFrame:
         raise
 
 
-def _read_sheet(file: Path, sheet: str | None) -> pd.DataFrame:
+def _read_sheet(file: Path, sheet: str | None, texts: Iterable[str]) -> pd.DataFrame:
+    """Read a sheet; cells of the columns `texts`, and codes such as 01234, stay what they are in it."""
     try:
         from python_calamine import CalamineError, load_workbook
     except ImportError as error:
@@ -127,7 +180,12 @@ def _read_sheet(file: Path, sheet: str | None) -> pd.DataFrame:
         names = load_workbook(str(file)).sheet_names
         if sheet is not None:
             check_choice("sheet", sheet, names)
-        return pd.read_excel(file, sheet_name=sheet or 0, engine="calamine")
+        with pd.ExcelFile(file, engine="calamine") as book:
+            frame = pd.read_excel(book, sheet_name=sheet or 0, dtype=dict.fromkeys(texts, object))
+            whole = _whole_numbers(frame)
+            if whole:  # pandas makes numbers of all cells that look like them
+                _restore_codes(frame, pd.read_excel(book, sheet_name=sheet or 0, dtype=object)[whole])
+        return frame
     except CalamineError as error:
         raise ValueError(error) from error
 
@@ -280,6 +338,11 @@ def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
     """Read CSV or TSV; in a file with decimal commas 12.500 stays a text, since it is not 12.5."""
     delimited = DelimitedFile.find(file)
     frame = delimited.read(dtype=dict.fromkeys(texts, "str"))
+    if _header_is_a_row(frame):
+        warn_user(
+            f"{file}: the first line names the columns, but looks like a row: "
+            f"{some_of(list(frame.columns), MAX_NAMED)}. If the file has no header, add one."
+        )
     marks: set[str] = set()
     for name in frame.columns[[pd.api.types.is_string_dtype(dtype) for dtype in frame.dtypes]]:
         evidence = number_forms(frame[name].iloc[:_SNIFFED_NUMBERS].dropna())
@@ -294,4 +357,38 @@ def _read_delimited(file: Path, texts: Iterable[str]) -> pd.DataFrame:
             evidence = number_forms(as_texts[name].dropna())
             if evidence.doubtful and any(form.decimal == "," for form in evidence.forms):
                 frame[name] = as_texts[name]
+    whole = _whole_numbers(frame)
+    if whole and delimited.may_have_codes():
+        _restore_codes(frame, delimited.read(dtype="str", usecols=whole))
     return frame
+
+
+def _header_is_a_row(frame: pd.DataFrame) -> bool:
+    """Whether names are numbers among the values of their columns, and not evenly spaced as years are."""
+    names = plain_numbers(frame.columns)  # NaN for a word
+    places = np.flatnonzero(np.isfinite(names)).tolist()
+    steps = np.diff(names[places])
+    if len(places) < max(2, len(names) / 2) or np.allclose(steps, 1.0 if len(steps) < 2 else steps[0]):
+        return False
+    columns = [frame.iloc[:, i] for i in places]
+    among = [
+        column.dtype.kind in "iuf" and bool(column.min() <= name <= column.max())
+        for column, name in zip(columns, names[places], strict=True)
+    ]
+    return bool(np.mean(among) >= MIN_AMONG)
+
+
+def _whole_numbers(frame: pd.DataFrame) -> list[Any]:
+    """Names of the columns of whole numbers, of which a file may have written some with leading zeros."""
+    return [
+        name
+        for name, values in frame.items()
+        if values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool((values.dropna() % 1 == 0).all()))
+    ]
+
+
+def _restore_codes(frame: pd.DataFrame, written: pd.DataFrame) -> None:
+    """Replace columns of numbers by codes such as 01234, where they are written so in a file."""
+    for name, values in written.items():
+        if are_codes(distinct_texts(values)[1]):
+            frame[name] = values.map(to_canonical_text, na_action="ignore").astype("str")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
-from windvane.data.column_types import infer_schema
+from windvane.data.column_types import infer_times
 from windvane.data.series.time_split import HOLDOUT, MAX_HOLDOUT_ROWS, TimeSplit, time_folds
 from windvane.errors import InputError, some_of
 from windvane.pages.texts import counted
@@ -90,6 +90,11 @@ def make_folds(
         return folds, notes
     folds, more = _with_every_class(folds, target, rank, groups, classes, in_time=by.time is not None)
     return folds, (*notes, *more)
+
+
+def count_groups(groups: Any, n_rows: int) -> int:
+    """Count the distinct groups of n rows; InputError where they cannot be used."""
+    return len(_ranks("groups", groups, n_rows)[1])
 
 
 def hold_out(target: Integers, share: float, groups: Integers, *, seed: int) -> Fold:
@@ -179,7 +184,7 @@ def _read_times(series: pd.Series) -> pd.Series:
     if len(distinct) < 2:
         return series
     frame = pd.DataFrame({"time": series.reset_index(drop=True)})
-    schema = infer_schema(frame)
+    schema = infer_times(frame)
     column = schema.columns[0]
     if column.kind not in ("number", "date", "duration"):
         raise ValueError(f"{distinct[0]!r}, {distinct[1]!r} ... are neither numbers nor dates of one format")

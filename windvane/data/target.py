@@ -17,7 +17,7 @@ from windvane.data.files import unmask
 from windvane.data.number_columns import number_forms, texts_beside_numbers
 from windvane.errors import InputError, some_of
 from windvane.pages.texts import counted
-from windvane.runtime.columns.column_values import plain_numbers, to_canonical_text, to_numbers
+from windvane.runtime.columns.column_values import are_codes, plain_numbers, to_canonical_text, to_numbers
 from windvane.runtime.columns.number_texts import Evidence
 from windvane.runtime.columns.table import Floats, Integers
 
@@ -120,6 +120,8 @@ def infer_task(target: pd.Series) -> tuple[TaskType, str]:
             return "regression", f"numbers, except for {odd[0]!r}"
         if distinct > MAX_INTEGER_CLASSES and _are_dates(present):
             return "regression", f"{distinct} distinct dates"
+        if are_codes(map(str, present.unique())):
+            return "classification", f"{counted(distinct, 'distinct code')} with leading zeros"
         are = "is no number" if distinct == 1 else "are not numbers"
         return "classification", f"{counted(distinct, 'distinct value')} that {are}"
     if (present != present.round()).any():

@@ -20,6 +20,7 @@ from windvane.data.target import TaskType, encode_target, infer_task
 from windvane.data.targets import are_several
 from windvane.errors import InputError
 from windvane.evaluation.columns.identifiers import find_identifiers, identifier_doubts, leave_out_identifiers
+from windvane.evaluation.columns.totals_row import totals_row_warning
 from windvane.pages.html_builder import Page, write_page
 from windvane.pages.texts import WIDTH, align_columns, counted, cut
 from windvane.report.data_checks import count_shared_rows, find_data_issues, single_column_scores
@@ -193,7 +194,7 @@ def describe(
         schema=read,
         labels=labels,
         target=target,
-        issues=[*issues, *identifier_doubts(doubtful)],
+        issues=[*totals_row_warning(schema, table, target), *issues, *identifier_doubts(doubtful)],
         notes=[*notes, *reading_notes(schema), *doubts(schema), *dropped_notes(left_out)],
         column_scores=scores,
         examples=_examples(frame, schema),

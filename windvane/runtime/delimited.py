@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
+import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
@@ -29,6 +30,7 @@ _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DELIMITERS = ",;\t|"
 _BYTES, _ROWS = 1 << 16, 50  # that are looked at; more bytes where the lines are long
 _LINES, _MOST_BYTES = 3, 1 << 26
+_SCANNED = 1 << 24  # bytes at once
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class DelimitedFile:
         while len(beginning) == size < _MOST_BYTES and beginning.count(b"\n") < _LINES:
             size *= 4
             beginning = read_bytes(path, size)
-        wide = beginning[:2] in _MARKS
+        wide = _is_utf16(beginning)
         if b"\0" in beginning and not wide:
             raise ValueError("it is no text in UTF-8, UTF-16 or Latin-1")
         if len(beginning) == size and not wide:
@@ -58,8 +60,23 @@ class DelimitedFile:
         refuse_duplicates(name for name in header if name)  # pandas would rename them
         return cls(path, delimiter, begin > 0, ("utf-16",) if wide else _ENCODINGS)
 
-    def read(self, dtype: Any, usecols: list[str] | None = None) -> pd.DataFrame:
-        """Read the file with pandas' C parser."""
+    def may_have_codes(self) -> bool:
+        """Whether some field begins with a zero and another digit, as 01234 does; most files have none."""
+        before = np.zeros(256, dtype=bool)
+        before[list(f'{self.delimiter}\n\r" \t'.encode())] = True
+        with open_bytes(self.path) as stream:
+            end = b"\n"
+            while block := stream.read(_SCANNED):
+                part = np.frombuffer(end + block.replace(b"\0", b""), dtype=np.uint8)  # UTF-16 has zeros
+                zeros = np.flatnonzero(part[1:-1] == ord("0"))
+                after = part[zeros + 2]
+                if (before[part[zeros]] & (after >= ord("0")) & (after <= ord("9"))).any():
+                    return True
+                end = part[-2:].tobytes()
+        return False
+
+    def read(self, dtype: Any, usecols: list[str] | None = None, *, missing: bool = True) -> pd.DataFrame:
+        """Read the file with pandas' C parser; words such as NA and None are missing values, or texts."""
         for encoding in self.encodings:
             with catch_warnings(), contextlib.suppress(UnicodeDecodeError):
                 simplefilter("error", ParserWarning)  # rows longer than the header
@@ -73,6 +90,7 @@ class DelimitedFile:
                         skiprows=1 if self.declared else 0,
                         dtype=dtype,
                         usecols=usecols,
+                        keep_default_na=missing,
                     )
                 except ParserWarning as error:
                     raise ValueError("lines have more fields than the first one, which names the columns") from error
@@ -112,7 +130,9 @@ def refuse_duplicates(names: Iterable[object]) -> None:
         return
     twice = [str(name) for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"two columns have the same name: {', '.join(map(repr, twice))}")
+        numbers = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in twice)
+        hint = "; the first line must name the columns" if numbers else ""
+        raise ValueError(f"two columns have the same name: {', '.join(map(repr, twice))}{hint}")
 
 
 def find_header(text: str) -> tuple[str, list[str], int]:
@@ -139,8 +159,13 @@ def find_header(text: str) -> tuple[str, list[str], int]:
 
 def read_bytes(file: Path, size: int = -1) -> bytes:
     """Read a file, compressed or not, or its beginning."""
-    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+    with open_bytes(file) as stream:
         return stream.read(size)
+
+
+def open_bytes(file: Path) -> gzip.GzipFile | io.BufferedReader:
+    """Open a file, compressed or not."""
+    return gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb")
 
 
 def read_text(file: Path) -> str | None:
@@ -149,9 +174,14 @@ def read_text(file: Path) -> str | None:
         content = read_bytes(file)
     except (OSError, EOFError, zlib.error):
         return None
-    if content[:2] in _MARKS:
+    if _is_utf16(content):
         return content.decode("utf-16", errors="replace")
     return None if b"\0" in content else decode(content)
+
+
+def _is_utf16(content: bytes) -> bool:
+    """Whether a text begins with the mark of UTF-16, with which that of UTF-32 begins, too."""
+    return content[:2] in _MARKS and content[:4] != codecs.BOM_UTF32_LE
 
 
 def decode(content: bytes) -> str:

@@ -15,7 +15,7 @@ from windvane.data.files import to_frame
 from windvane.data.rows import order_notes, take_rows, take_split
 from windvane.data.series.lags import describe_lags, keep_last, learn_lags, name_of_target, target_values
 from windvane.data.series.time_split import TimeSplit, describe_split
-from windvane.data.splits import Fold, SplitOptions, make_folds
+from windvane.data.splits import Fold, SplitOptions, count_groups, make_folds
 from windvane.data.target import (
     TaskType,
     choose_positive,
@@ -30,6 +30,7 @@ from windvane.data.task import Kind, Task
 from windvane.errors import InputError, unknown_name_error
 from windvane.evaluation.columns.identifiers import find_identifiers, identifier_doubts, leave_out_identifiers
 from windvane.evaluation.columns.time_order import random_folds_flatter
+from windvane.evaluation.columns.totals_row import totals_row_warning
 from windvane.evaluation.metrics import Metric, check_own_metric, get_metric, quantile_level, rewards_mean
 from windvane.models.base import Family
 from windvane.runtime.columns.lag_features import LagFeatures
@@ -97,14 +98,15 @@ def prepare_table_problem(
     log_link = goal == "regression" and rewards_mean(resolved) and bool((rows.target >= 0).all())
     task = replace(task, quantile=quantile_level(resolved), log_link=log_link)
     check_own_metric(resolved, rows.target, task, rows.weight)
-    folds, policy, moved = _split(rows, task, settings)
+    policy, few_groups = _choose_policy(settings, task, rows.by)
+    folds, policy, moved = _split(rows, policy, settings)
     warnings += [
         *similar_labels(rows.labels or ()),
         *doubts(schema),
         *_doubts_about_rows(rows, schema, table, task, resolved, useful_ids),
         *moved,
     ]
-    notes = []
+    notes = few_groups
     if rows.labels is not None and resolved.positive is not None and resolved.uses_positive:
         notes.append(f"{resolved.name}: the positive class is {rows.labels[resolved.positive]!r} ({why}).")
     if lags is not None:
@@ -228,9 +230,9 @@ def _read_columns(
     return kept, table if kept is schema else kept.transform(frame, owner=owner), useful
 
 
-def _split(rows: _Rows, task: Task, settings: Settings) -> tuple[list[Fold], Policy, tuple[str, ...]]:
-    """Choose the policy, and split the rows by it; also return what the user should know about that."""
-    policy, splitter = _choose_policy(settings, task), rows.by.splitter
+def _split(rows: _Rows, policy: Policy, settings: Settings) -> tuple[list[Fold], Policy, tuple[str, ...]]:
+    """Split the rows by a policy, which becomes that of a splitter; also return what to warn of."""
+    splitter = rows.by.splitter
     strata = rows.target if rows.targets is None else strata_of(rows.target)
     folds, moved = make_folds(strata, policy.n_folds, seed=settings.seed, by=rows.by, classes=rows.labels)
     if splitter is not None:
@@ -239,22 +241,31 @@ def _split(rows: _Rows, task: Task, settings: Settings) -> tuple[list[Fold], Pol
     return folds, policy, moved
 
 
-def _choose_policy(settings: Settings, task: Task) -> Policy:
+def _choose_policy(settings: Settings, task: Task, by: SplitOptions) -> tuple[Policy, list[str]]:
+    """Choose the policy; also return a note where an automatic one has no more folds than there are groups."""
     if settings.policy != "auto":
-        return make_policy(settings.policy, "chosen by the user")
+        return make_policy(settings.policy, "chosen by the user"), []
     one = task.of_one_target()
     if settings.n_trials is not None:  # nothing may depend on cores or clock
-        return select_policy(one, cpu_seconds=np.inf)
-    return select_policy(one, settings.time_budget * settings.n_jobs / task.n_targets)
+        policy = select_policy(one, cpu_seconds=np.inf)
+    else:
+        policy = select_policy(one, settings.time_budget * settings.n_jobs / task.n_targets)
+    if by.groups is None or by.time is not None or by.splitter is not None:
+        return policy, []
+    fewer = policy.for_groups(count_groups(by.groups, task.n_rows))
+    if fewer.n_folds == policy.n_folds:
+        return policy, []
+    return fewer, [f"Validated by {fewer.n_folds} folds, not {policy.n_folds}: {fewer.reason}."]
 
 
 def _doubts_about_rows(
     rows: _Rows, schema: Schema, table: Table, task: Task, metric: Metric, useful_ids: list[str]
 ) -> list[str]:
-    """Warn of columns that number the rows, and of random folds of rows that are in an order."""
+    """Warn of a last row of totals, columns that number the rows, and random folds of rows that are in an order."""
+    totals = totals_row_warning(schema, table, rows.target)
     if rows.by.time is not None:  # there are trends then, and later rows are not predicted by their number
-        return []
-    warnings = identifier_doubts(useful_ids)
+        return totals
+    warnings = [*totals, *identifier_doubts(useful_ids)]
     if rows.by.splitter is None and rows.by.groups is None and rows.targets is None:
         flattering = random_folds_flatter(schema, table, rows.target, task, metric)
         warnings += [] if flattering is None else [flattering]

@@ -13,6 +13,7 @@ import pandas as pd
 from windvane.errors import InputError
 from windvane.pages.html_builder import Html, tag
 from windvane.runtime.columns.column import Column
+from windvane.runtime.columns.dates import ISO
 from windvane.runtime.columns.number_texts import NumberForm
 from windvane.runtime.columns.schema import Schema
 from windvane.runtime.columns.table import Floats
@@ -44,7 +45,7 @@ class Field:
             return None
         if column.kind == "number" and column.number_format is None:
             return float(self.value) if "." in self.value or "e" in self.value else int(self.value)
-        if column.kind == "date" and column.date_format is not None:
+        if column.kind == "date" and column.date_format not in (None, ISO):
             return pd.Timestamp(self.value).strftime(column.date_format)
         return self.value
 

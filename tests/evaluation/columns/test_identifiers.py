@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from windvane.data.column_types import infer_schema
-from windvane.evaluation.columns.identifiers import find_identifiers, useless_columns
+from windvane.evaluation.columns.identifiers import find_identifiers, leave_out_identifiers, useless_columns
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -66,6 +66,21 @@ def test_of_use(goal: str) -> None:
     target, k = (TARGET, 2) if goal == "classes" else (noisy, 0)
     assert useless_columns(["rank"], schema, table, target, k) == []
     assert useless_columns(["rank"], schema, table, RNG.permutation(target), k) == ["rank"]
+
+
+def test_numbers_and_dates_that_one_value_makes_an_identifier_are_named() -> None:
+    numbers = [*RNG.normal(size=N - 1).astype(str), "n.a."]
+    days = [*pd.date_range("2024-01-01", periods=N - 1).strftime("%Y-%m-%d"), "31.12.1999"]
+    frame = pd.DataFrame({"x": numbers, "day": days, "size": RNG.normal(size=N), "key": [f"k{i}" for i in range(N)]})
+    schema = infer_schema(frame)
+    table = schema.transform(frame)
+    kept, _, _ = leave_out_identifiers(schema, find_identifiers(schema, table), table, TARGET, 2, None)
+    end = "as a category like an identifier, and of no use for other rows"
+    assert kept.dropped_columns == {
+        f"'n.a.' is no number; {end}": ["x"],
+        f"dates in several formats: {N - 1} like '2024-01-01', 1 like '31.12.1999'; {end}": ["day"],
+        "like an identifier, and of no use for other rows": ["key"],
+    }
 
 
 def test_few_rows_decide_nothing() -> None:

@@ -161,6 +161,31 @@ def test_validation_images_of_a_class_that_nothing_trains_are_left_out_and_named
         assert f"its class '{name}' is not in the training split" in said
 
 
+def test_why_a_class_of_validation_images_has_no_training_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, _ = pictures(30)
+    train: list[object] = [*pixels[:19], b"damaged"]
+    listing, _ = list_training_images({"train": train, "valid": list(pixels[20:])}, ImageOptions())
+    listing.labels = [*["cat", "dog"] * 9, "owl", "ant", *["cat", "dog"] * 3, "owl", "owl", "ant", "elk"]
+    decode = decoding.decode_squares
+
+    def decode_no_owl_that_trains(items: Any, *arguments: Any) -> Any:
+        late = next(place for place, item in enumerate(items) if item is listing.items[18])
+        places = arguments[1].tolist()
+        return [
+            None if place == late else check for place, check in zip(places, decode(items, *arguments), strict=True)
+        ]
+
+    monkeypatch.setattr(decoding, "decode_squares", decode_no_owl_that_trains)
+    prepared = prepare_listing(tmp_path / "a", listing)
+    assert prepared.classes is not None and prepared.classes.tolist() == ["cat", "dog"]
+    said = " ".join(prepared.warnings)
+    assert "no training image of its class 'owl' was reached in the time: valid/" in said
+    assert "no training image of its class 'ant' can be read: valid/" in said
+    assert "its class 'elk' is not in the training split: valid/" in said
+
+
 def test_features_that_the_time_cuts_short_leave_no_class_with_validation_images_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,16 @@ def test_a_table_is_looked_up_by_cells_with_lower_edges(rows: int, columns: int,
     assert GRID.choose(Task("binary", rows, columns, 2)) == make_policy(name, f"{rows:,} rows: because of {name}")
 
 
+def test_fewer_groups_than_folds() -> None:
+    wanted = make_policy("cv10-halving", "because")
+    assert wanted.for_groups(10) == wanted
+    assert wanted.for_groups(5) == Policy(
+        "cv5-halving", 5, True, "groups has 5 distinct values, which carry no more folds"
+    )
+    assert wanted.for_groups(1).n_folds == 2  # which raises later
+    assert make_policy("holdout", "because").for_groups(2).n_folds == 1
+
+
 def test_below_the_first_edge_is_the_first_cell() -> None:
     assert PolicyTable((100,), (5,), (("cv3",),), {"cv3": "x"}).choose(Task("binary", 10, 1, 2)).name == "cv3"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from windvane.data.column_types import infer_schema
+from windvane.data.column_types import infer_schema, infer_times
 from windvane.data.files import to_frame
 from windvane.data.series.time_split import TimeSplit, read_amount
 from windvane.errors import InputError, check_integer, unknown_name_error
@@ -207,7 +207,7 @@ def _time_column(
 ) -> Column:
     types, formats = ({k: v for k, v in given.items() if k == time} for given in (column_types, date_formats))
     try:
-        column = infer_schema(frame[[time]], types, formats).columns[0]
+        column = infer_times(frame[[time]], types, formats).columns[0]
     except InputError as error:
         raise InputError(f"time={time!r} cannot be used for lags: {error}") from error
     if column.kind not in ("number", "date", "duration"):

@@ -76,7 +76,11 @@ def leave_out_identifiers(
     if useless and all(column.kind == "dropped" or column.name in useless for column in schema.columns):
         return schema, tested, []  # nothing else could be learned from
     useful = [name for name in tested if name not in useless]
-    return leave_out(schema, dict.fromkeys(useless, IDENTIFIER)) if useless else schema, tested, useful
+    why = {column.name: column.category_reason for column in schema.columns}
+    reasons = {
+        name: IDENTIFIER if why[name] is None else f"{why[name]}; as a category {IDENTIFIER}" for name in useless
+    }
+    return leave_out(schema, reasons) if reasons else schema, tested, useful
 
 
 def identifier_doubts(names: Sequence[str]) -> list[str]:

@@ -31,7 +31,8 @@ class Column:
     timezone: str | None = None  # the time zone in which dates are taken apart; None where they have none
     parts: tuple[str, ...] = ()  # the numbers made of a date: those of `dates.PARTS` that varied in training
     constant: float | None = None  # the one number that was there in training beside missing ones; others count as it
-    reason: str | None = None  # why the column was dropped, or is a category though most of its texts are numbers
+    drop_reason: str | None = None  # why the column is dropped
+    category_reason: str | None = None  # why it is a category though most of its texts are numbers or dates
 
     def to_json(self) -> dict[str, Any]:
         """Describe the column in JSON's types, leaving out what has its default."""
@@ -54,6 +55,8 @@ class Column:
     def from_json(cls, fields: dict[str, Any]) -> Column:
         """Read what `to_json` returned; ValueError or TypeError where no column is like that."""
         given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
+        if "reason" in given:  # the name of both reasons in earlier files
+            given["drop_reason" if given.get("kind") == "dropped" else "category_reason"] = given.pop("reason")
         column = cls(**given)
         if not (column._has_right_types() and column._fits_its_kind()):
             raise ValueError(f"column {column.name!r} has a field of a wrong type")
@@ -66,7 +69,7 @@ class Column:
 
     def _has_right_types(self) -> bool:
         lists = (self.vocabulary, self.parts)
-        texts = (self.date_format, self.number_format, self.timezone, self.reason)
+        texts = (self.date_format, self.number_format, self.timezone, self.drop_reason, self.category_reason)
         return (
             isinstance(self.name, str)
             and self.kind in get_args(Kind)
@@ -82,7 +85,8 @@ class Column:
         """Whether fields that only some kinds of columns have are those of its kind, with possible values."""
         form, constant = self.number_format, self.constant
         return (
-            (self.kind == "category" or not self.vocabulary)
+            (self.kind == "category" or not (self.vocabulary or self.category_reason))
+            and (self.kind == "dropped" or self.drop_reason is None)
             and (self.kind == "date") == bool(self.parts)
             and set(self.parts) <= set(PARTS)
             and (constant is None or (self.kind in ("number", "date", "duration") and bool(np.isfinite(constant))))

@@ -6,6 +6,7 @@ and at prediction whatever type it came in: the category ``1`` is "1" as an inte
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -102,9 +103,30 @@ def _hashable(values: pd.Series) -> Any:
     return np.array([None if is_missing(value) else to_canonical_text(value) for value in values], dtype=object)
 
 
+def has_leading_zero(text: str) -> bool:
+    """Whether a text is a whole number written with zeros before it, as codes are: 01234, 00."""
+    return len(text) > 1 and text[0] == "0" and text.isascii() and text.isdigit()
+
+
+def are_codes(texts: Iterable[str]) -> bool:
+    """Whether all texts are nothing but digits, and some have leading zeros: they name something, as ZIP codes do."""
+    found = False
+    for text in texts:
+        if not (text.isascii() and text.isdigit()):
+            return False
+        found = found or has_leading_zero(text)
+    return found
+
+
 def vocabulary_index(vocabulary: tuple[str, ...]) -> dict[str, float]:
-    """Return the code of each canonical text; booleans are found by "0" and "1" too, and the other way round."""
+    """Return the code of each canonical text.
+
+    Booleans are found by "0" and "1" too, and the other way round; the only text that is 7 with leading zeros by "7".
+    """
     index = {text: float(code) for code, text in enumerate(vocabulary)}
+    padded = [(text.lstrip("0") or "0", index[text]) for text in vocabulary if has_leading_zero(text)]
+    times = Counter(number for number, _ in padded)
+    index |= {number: code for number, code in padded if number not in index and times[number] == 1}
     for one, other in (("False", "0"), ("True", "1")):
         for text, alias in ((one, other), (other, one)):
             if text in index and alias not in index:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from .column_values import distinct_texts, refuse_kinds, refuse_where
 from .table import Floats
 
+ISO = "ISO8601"  # the format of dates of several lengths, as pandas names it: 2024-12-31 beside 2024-12-31 10:00:00
 PARTS = ("days", "year", "month", "day", "weekday", "hour")
 
 
@@ -59,7 +60,7 @@ def to_dates(values: pd.Series, form: str | None, timezone: str | None) -> NDArr
         codes, texts = distinct_texts(values)
         # Texts of a zone with summer time have two offsets, which pandas reads as UTC or not at all.
         utc = timezone is not None or (form is not None and "%z" in form)
-        parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=form or "ISO8601", errors="coerce", utc=utc)
+        parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=form or ISO, errors="coerce", utc=utc)
         _refuse_dates(parsed.isna().to_numpy(), pd.Series(texts, name=values.name, dtype=object), form)
         dates = parsed.reindex(codes).reset_index(drop=True)  # -1 is no label: NaT
     if dates.dt.tz is not None:

@@ -163,7 +163,7 @@ class Schema:
     @property
     def id_columns(self) -> list[str]:
         """Names of the columns that name the rows of a table, and stand beside their predictions."""
-        return [column.name for column in self.columns if column.reason == CARRIED]
+        return [column.name for column in self.columns if column.drop_reason == CARRIED]
 
     @property
     def dropped_columns(self) -> dict[str, list[str]]:
@@ -171,7 +171,7 @@ class Schema:
         found: dict[str, list[str]] = {}
         for column in self.columns:
             if column.kind == "dropped":
-                found.setdefault(column.reason or "", []).append(column.name)
+                found.setdefault(column.drop_reason or "", []).append(column.name)
         return found
 
     @property

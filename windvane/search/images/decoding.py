@@ -106,11 +106,8 @@ class ImageDecoder:
         sound = [(place, check) for place, check in enumerate(checks) if check is not None and not check.problem]
         rows = [self._candidates[place] for place, _ in sound]
         kept = of_learned_classes(self._listing, rows)
-        labels = self._listing.labels
-        self._skipped += [
-            Skipped(self._listing.names[i], f"its class {str(labels[i])!r} is not in the training split")
-            for i in np.delete(rows, kept).tolist()
-        ]
+        late = [self._candidates[place] for place, check in enumerate(checks) if check is None]
+        self._skipped += self._not_learned(np.delete(rows, kept).tolist(), late)
         if not kept:
             raise self._unreadable()
         places = [sound[i][0] for i in kept]
@@ -130,6 +127,22 @@ class ImageDecoder:
 
     def _skip(self, place: int, problem: str) -> Skipped:
         return Skipped(self._listing.names[self._candidates[place]], problem)
+
+    def _not_learned(self, rows: Sequence[int], late: Sequence[int]) -> list[Skipped]:
+        """Say why the classes of some images have no training image; the time did not reach the images `late`."""
+        listing = self._listing
+        listed = {str(label) for label, split in zip(listing.labels, listing.splits, strict=True) if split == "train"}
+        not_reached = {str(listing.labels[i]) for i in late if listing.splits[i] == "train"}
+        skipped = []
+        for i in rows:
+            label = str(listing.labels[i])
+            reason = f"its class {label!r} is not in the training split"
+            if label in not_reached:
+                reason = f"no training image of its class {label!r} was reached in the time"
+            elif label in listed:
+                reason = f"no training image of its class {label!r} can be read"
+            skipped.append(Skipped(listing.names[i], reason))
+        return skipped
 
     def _unreadable(self) -> InputError:
         words = ["source has no labelled image that can be read.", *describe_skipped(self._skipped)]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from windvane.data.task import Task
+from windvane.pages.texts import counted
 from windvane.runtime.serialization import read_json
 from windvane.settings import VALIDATIONS
 
@@ -32,6 +33,16 @@ class Policy:
     n_folds: int  # 1 for hold-out
     halving: bool  # whether trials are cut by successive halving
     reason: str  # in words
+
+    def for_groups(self, n_groups: int) -> Policy:
+        """Return the policy with as many folds as there are groups, at least two, where it has more."""
+        n_folds = max(2, n_groups)
+        if n_folds >= self.n_folds:
+            return self
+        named = [name for name, folds in VALIDATIONS.items() if folds == n_folds]
+        name = named[0] + "-halving" * self.halving if named else self.name
+        reason = f"groups has {counted(n_groups, 'distinct value')}, which carry no more folds"
+        return replace(self, name=name, n_folds=n_folds, reason=reason)
 
 
 @dataclass(frozen=True)
