@@ -143,7 +143,7 @@ def test_a_run_of_another_part_names_its_commands(folder: Path, tmp_path: Path) 
     (tmp_path / "manifest.json").write_text(json.dumps({"kind": "image_model", "windvane": "0.1"}))
     with pytest.raises(RunError, match=r"run of a network.*windvane train --resume"):
         load(tmp_path)
-    with pytest.raises(InputError, match=r"windvane.load opens runs on tables"):
+    with pytest.raises(InputError, match=r"windvane.load opens the runs of searches"):
         load_model(folder / "run")
 
 

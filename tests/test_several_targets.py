@@ -194,7 +194,7 @@ def test_thresholds_of_labels_by_hand(rare: Any) -> None:
     assert model.set_threshold([0.3, 0.4]).threshold_ == {"green": 0.3, "red": 0.4}
     for value, message in (
         (1.5, "threshold of 'green'=1.5"),
-        ([0.1], "threshold has 1 numbers, but there are 2 labels"),
+        ([0.1], "threshold has 1 number, but there are 2 labels"),
         ({"rde": 0.2}, "threshold of the label='rde' is not known. Did you mean 'red'?"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
@@ -213,7 +213,7 @@ def test_wrong_targets_are_refused_before_the_search(regressor: AutoRegressor) -
         regressor.predict_interval(X)
     with pytest.raises(InputError, match="different lengths: 160 and 3"):
         regressor.evaluate(X, NUMBERS[:3])
-    with pytest.raises(InputError, match=r"X_test and y_test cannot be used: .* 1 columns, .* 2: length, price"):
+    with pytest.raises(InputError, match=r"X_test and y_test cannot be used: .* 1 column, .* 2: length, price"):
         AutoRegressor(**QUICK).fit(X, NUMBERS, X_test=X, y_test=NUMBERS[["length"]])
 
 
