@@ -114,10 +114,10 @@ def test_fit_passes_on_what_it_was_given(recorder: type[Recorder], table: Path) 
         "verbose": 1,
         "keep_ids": False,
     }
-    assert list(model.X.columns) == ["day", "word"]
+    assert list(model.X.columns) == ["day", "who", "word"]
     assert list(model.y) == ["no", "yes"] * 20
-    assert [model.columns[name].name for name in ("groups", "sample_weight")] == ["who", "size"]
-    assert model.columns["time"] == "day"  # a column of the table, which stays there
+    assert model.columns["sample_weight"].name == "size"
+    assert (model.columns["groups"], model.columns["time"]) == ("who", "day")  # columns of the table, which stay there
     assert "label" not in model.columns["X_test"].columns
     assert list(model.columns["y_test"]) == ["no", "yes"] * 20
 
@@ -389,7 +389,10 @@ def test_no_probabilities_of_a_number(table: Path, monkeypatch: pytest.MonkeyPat
         ("--weight y", "--weight='y' is the column of --target"),
         ("--time-column y", "--time-column='y' is the column of --target"),
         ("--weight w --ignore w", "--ignore='w' is the column of --weight"),
-        ("--groups w --lags 1 --time-column a --lag-by w", "--lag-by='w' is the column of --groups"),
+        ("--groups w --ignore w", "--ignore='w' is the column of --groups"),
+        ("--weight w --lags 1 --time-column a --lag-by w", "--lag-by='w' is the column of --weight"),
+        ("--lags 1 --time-column a --lag-by aa", "--lag-by='aa' is not known. Did you mean 'a'?"),
+        ("--groups aa", "--groups='aa' is not known. Did you mean 'a'?"),
     ],
 )
 def test_a_column_has_one_role(tmp_path: Path, options: str, words: str) -> None:

@@ -156,16 +156,21 @@ def fit(
     in_time = {"gap": gap, "embargo": embargo, "max_train_size": max_train_size, "test_size": test_size}
     split = _time_split(time_column, in_time, lags)
     forms = {"--type": read_pairs("--type", types), "--date-format": read_pairs("--date-format", date_formats)}
-    taken: dict[str, Any] = {"--groups": groups, "--weight": weight}
-    named = {"--time-column": time_column, "--ignore": ignore, "--id": id_column, **forms, "--lag-by": lag_by}
-    check_roles({"--target": target}, {**taken, **named})
-    check_roles(taken, {**named, "--lag-of": lag_of})
+    named = {"--time-column": time_column, "--ignore": ignore, "--id": id_column, **forms}
+    of_lags = {"--lag-by": lag_by, "--lag-of": lag_of}
+    check_roles({"--target": target}, {"--groups": groups, "--weight": weight, **named, "--lag-by": lag_by})
+    check_roles({"--weight": weight}, {"--groups": groups, **named, **of_lags})
+    check_roles({"--groups": groups}, named)  # groups may be series, too
     table = read_frame(train)
     X, y = take_target(table, target)
-    X, columns = take_columns(X, {"--groups": groups, "--weight": weight})
+    X, columns = take_columns(X, {"--weight": weight})
+    for option, name in (("--groups", groups), ("--time-column", time_column)):
+        if name is not None:
+            check_column(option, name, X)
+    for option, names in of_lags.items():
+        for name in names or ():
+            check_column(option, name, table)
     warn_of_missing_labels(train, table, {"--target": target, "--groups": [] if groups is None else [groups]})
-    if time_column is not None:
-        check_column("--time-column", time_column, X)
     X_test: pd.DataFrame | None = None
     y_test: Any = None
     if test is not None:
@@ -179,7 +184,7 @@ def fit(
     model.fit(
         X,
         y,
-        groups=columns.get("--groups"),
+        groups=groups,
         time=time_column,
         split=split,
         lags=_read_lags(lags, lag_of, lag_by),
