@@ -28,6 +28,7 @@ EVALUATE_EVERY = 5  # epochs; with wrong labels every epoch is evaluated
 HESSIAN_IMAGES, HESSIAN_PROBES = 256, 10
 TRACK_EVERY = 20  # steps from one Tr(F) to the next; an epoch of large batches, where that is shorter
 PENALIZED = 128  # examples of a batch that a penalty sees at most, as in the paper for large batches
+MAX_WHOLE = 512  # examples of a batch that pass through the network at once; larger ones leave the cache
 SHIFT = 4  # pixels by which augmentation moves an image at most
 GNP_RADIUS = 0.1  # how far the penalty on the gradient norm looks ahead
 
@@ -215,19 +216,22 @@ class Trainer:
         targets: Tensor = y
         if self.run.method == "Mixup":
             x, targets = mixed(x, y, self.generator)
-        logits = self._logits(x)
-        self.tracker.update(logits, self.step)
-        if self.run.noise and self.step % 100 == 0 and self.run.method != "Mixup":
-            self.memory.append(asdict(memorization(self.model, logits, y, self.noisy[rows], self.step)))
-        value = functional.cross_entropy(logits, targets)
         self.optimizer.zero_grad()
-        value.backward()
+        loss, size = 0.0, len(x) if len(x) <= MAX_WHOLE else PENALIZED
+        for part, part_targets in zip(x.split(size), targets.split(size), strict=True):
+            logits = self._logits(part)
+            self.tracker.update(logits, self.step)  # of the first part
+            if self.run.noise and self.step % 100 == 0 and self.run.method != "Mixup":
+                self.memory.append(asdict(memorization(self.model, logits, y, self.noisy[rows], self.step)))
+            value = functional.cross_entropy(logits, part_targets) * (len(part) / len(x))
+            value.backward()
+            loss += value.item()
         if isinstance(self.penalty, FisherPenalty):
             self.penalty(lambda: self._logits(x[:PENALIZED]), y[:PENALIZED])
         elif self.penalty is not None:
             self.penalty(x[:PENALIZED], y[:PENALIZED])
         self.optimizer.step()
-        return value.item()
+        return loss
 
     def __call__(self) -> dict[str, Any]:
         """Train to the end and return the record of the run."""
