@@ -353,7 +353,7 @@ def estimate(run: Run) -> float:
 
 def cost(run: Run) -> float:
     """Return the cost of a step, of a plain one in bfloat16."""
-    # A penalty is computed on so many examples, every so many steps.
+    # A penalty is computed on some of the examples, in some of the steps.
     share = 10 / run.every * min(PENALIZED / run.batch, 1) if run.method in (*METHODS, "GP_x") else 1
     return (1 + (COSTS[run.method] - 1) * share) * (FLOAT32 if run.precision == "float32" else 1)
 
