@@ -8,10 +8,15 @@ Recipe: SGD, momentum 0.9, batch 128, rate x0.1 after 80 % and 90 % of the epoch
 are chosen by whole runs of one seed (in a quarter of the epochs the lowest alpha is always best).
 The low rate is a third of the best: 40 epochs at a tenth do not fit the training images, and a penalty has nothing to
 win then. `long` is four times as long, at the tenth of the paper.
-Training and evaluation compute products in bfloat16, which halves the time; the Hessian is computed in float32. The
+The groups from `hessian` on have half of the images and compute all in float32, and are compared with each other;
+`large` has all images. In these groups the rate, then alpha are chosen by the validation images of seed 0 among the
+first runs, and the other seeds follow. GP_x is computed every 10 steps, as FP; for a batch of 1280 FP is computed at
+every step on 128 of the images, as in the paper.
+Training and evaluation of the other groups compute products in bfloat16, which halves the time where the processor has
+instructions for it (elsewhere it takes ten times as long); the Hessian is computed in float32. The
 penalty's gradient in bfloat16 has a cosine of 0.98 to 1.00 with that in float32 at the same labels.
 Hardware: one thread of a CPU for each run; `plan` says how long. Times are of the processor, so that neighbours hardly
-count. Repeats: 3 seeds.
+count. Repeats: 3 seeds; `SEEDS_SO_FAR` of groups that are not complete.
 Resumable: each run is a line of runs.jsonl, with its history; what exists is not run again, and several of these
 programs may work at once.
 
@@ -25,6 +30,11 @@ programs may work at once.
     python -m benchmarks.fisher.replication run when           FP early, late, from epoch 1, 2, 4 ... on
     python -m benchmarks.fisher.replication run equal_time     FP, GP, SAM, GNP within the same processor time
     python -m benchmarks.fisher.replication run alarm          a grid of rates and batch sizes, for the alarm
+    python -m benchmarks.fisher.replication run hessian        Tr(H) beside Tr(F) every second epoch, at two rates
+    python -m benchmarks.fisher.replication run input          GP_x beside FP at the low rate
+    python -m benchmarks.fisher.replication run augmented      plain and FP with flipped and shifted images
+    python -m benchmarks.fisher.replication run large          plain and FP with batches of ten times the size
+    python -m benchmarks.fisher.replication run interval       FP computed at every step
     python -m benchmarks.fisher.replication run all            all of these, in this order
     python -m benchmarks.fisher.replication run all --seeds 1  the same with one seed only, as a first pass
     python -m benchmarks.fisher.replication table              all tables
@@ -55,6 +65,7 @@ from benchmarks.fisher.runs import (
     HESSIAN_IMAGES,
     HESSIAN_PROBES,
     METHODS,
+    PENALIZED,
     STANDARD,
     VALID,
     Run,
@@ -73,7 +84,8 @@ RESULTS = ResultTable(
 )
 CLAIMS = ROOT / "build" / "fisher_replication"
 PICTURES = ROOT / "docs" / "findings"
-GROUPS = ("rates", "alphas", "row", "long", "noise", "when", "equal_time", "alarm")
+EXACT_GROUPS = ("hessian", "input", "augmented", "large", "interval")  # in float32
+GROUPS = ("rates", "alphas", "row", "long", "noise", "when", "equal_time", "alarm", *EXACT_GROUPS)
 RATES = GRID[3:]
 ALPHAS = {  # weights of the penalties; the radius of SAM; the share of GNP
     **dict.fromkeys(METHODS, (0.001, 0.00316, 0.01)),
@@ -84,8 +96,15 @@ LONG_ALPHAS = (0.01,)
 BEYOND = 3.162  # factor to one more weight of a penalty, where the first or the last one is the best
 LONGER = 4  # times the epochs, for the runs at a tenth of the best rate
 ONSETS = (1, 2, 4, 8, 16)  # epochs from which the penalty acts
-COSTS = {"plain": 1.0, "Mixup": 1.0, "FP": 1.22, "GP_r": 1.22, "GP": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
+COSTS = {"plain": 1.0, "Mixup": 1.0, "FP": 1.22, "GP_r": 1.22, "GP": 1.22}
+COSTS |= {"GP_x": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
+FLOAT32 = 6.4  # times the cost of a step in bfloat16, on a processor without instructions for that
+HESSIAN_STEPS = 75  # plain steps in the time of Tr(H)
+NEAR_ALPHAS = (0.00316, 0.01, 0.0316)  # of FP, around the best one at the low rate
+INPUT_ALPHAS = (10.0, 100.0, 1000.0)  # of GP_x, as in the paper
+PART = 2  # of the images, one in so many, in float32
 SEEDS = 3
+SEEDS_SO_FAR = {"hessian": 1, "input": 1, "augmented": 0, "large": 0, "interval": 0}  # of groups that are not complete
 SECONDS = 0.42e-3  # for an image in a plain run, until a run has measured it
 
 
@@ -104,7 +123,7 @@ def finished(group: str) -> list[dict[str, Any]]:
 
 def is_done(run: Run) -> bool:
     """Whether a run has a result."""
-    return RESULTS.find(*asdict(run).values()) is not None
+    return record_of(run) is not None
 
 
 def best(group: str, method: str) -> dict[str, Any] | None:
@@ -133,13 +152,39 @@ def accuracy_by_alpha(method: str) -> dict[float, float]:
     return {record["run"]["alpha"]: record["valid"] for record in records}
 
 
-def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterator[Run]:
-    """Yield the runs of a group whose rates and alphas are chosen, the first seed of all settings first."""
+@dataclass(frozen=True)
+class Stages:
+    """A group that chooses by seed 0 the rate of plain runs, then the alpha of a penalty, and then runs more seeds."""
+
+    setting: Mapping[str, Any]  # fields of all its runs
+    penalty: Mapping[str, Any]  # fields of the penalized runs
+    rates: tuple[
+        int, ...
+    ] = ()  # of the plain runs, as steps above the best; without any, only the low rate is penalized
+    alphas: tuple[float, ...] = NEAR_ALPHAS
+
+
+STAGES = {
+    "input": Stages({}, {"method": "GP_x"}, alphas=INPUT_ALPHAS),
+    "augmented": Stages({"augmented": True}, {"method": "FP"}, (-1, 0, 1)),
+    "large": Stages({"batch": 1280}, {"method": "FP", "every": 1}, (0, 1, 2)),
+    "interval": Stages({}, {"method": "FP", "every": 1}),
+}
+
+
+def planned(group: str, base: Run, chosen: Choice | None, seeds: int, *, guess: bool = False) -> Iterator[Run]:
+    """Yield the runs of a group whose rates and alphas are chosen, the first seed of all settings first.
+
+    With `guess`, what a group has yet to choose is its first candidate.
+    """
     base = replace(base, group=group)
     if group == "rates":
         yield from (replace(base, rate=rate) for rate in RATES)
     elif chosen is None:
         return
+    elif group in EXACT_GROUPS:
+        images = base.images if group == "large" else base.images // PART
+        yield from _in_float32(group, replace(base, images=images, precision="float32"), chosen, seeds, guess)
     elif group == "alphas":
         low = replace(base, rate=lower(chosen.rate, 1))
         for method, values in ALPHAS.items():
@@ -162,13 +207,59 @@ def planned(group: str, base: Run, chosen: Choice | None, seeds: int) -> Iterato
             yield from (replace(low, mode="double_backward"), replace(base, rate=lower(chosen.rate, 2)))
 
 
+def _in_float32(group: str, base: Run, chosen: Choice, seeds: int, guess: bool) -> Iterator[Run]:
+    """Yield the runs of a group in float32."""
+    plain, low = (replace(base, rate=lower(chosen.rate, by)) for by in (0, 1))
+    if group == "hessian":
+        settings = [replace(one, hessian_every=2) for one in (plain, low)]
+        yield from (replace(one, seed=seed) for seed in range(seeds) for one in settings)
+        return
+    if group == "input":  # FP beside it; the plain runs are those of `hessian`
+        fp = replace(low, method="FP", alpha=chosen.alphas.get("FP", NEAR_ALPHAS[1]))
+        yield from (replace(fp, seed=seed) for seed in range(seeds))
+    stages = STAGES[group]
+    start, settings = replace(low, **stages.setting), []
+    if stages.rates:
+        places = [GRID.index(chosen.rate) + by for by in stages.rates]
+        candidates = [replace(start, rate=GRID[place]) for place in places if place < len(GRID)]
+        yield from candidates
+        settings = [one for one in (best_of(candidates, guess),) if one is not None]
+        if not settings:
+            return
+        start = settings[0]
+    penalized = {alpha: replace(start, **stages.penalty, alpha=alpha) for alpha in stages.alphas}
+    found = {alpha: record["valid"] for alpha, one in penalized.items() if (record := record_of(one)) is not None}
+    penalized |= {alpha: replace(start, **stages.penalty, alpha=alpha) for alpha in beyond(stages.alphas, found)}
+    candidates = [penalized[alpha] for alpha in sorted(penalized)]
+    yield from candidates
+    if (top := best_of(candidates, guess)) is not None:
+        yield from (replace(one, seed=seed) for seed in range(1, seeds) for one in (*settings, top))
+
+
+def record_of(run: Run) -> dict[str, Any] | None:
+    """Return the result of a run, if it is there."""
+    return RESULTS.find(*asdict(run).values())
+
+
+def best_of(runs: Sequence[Run], guess: bool) -> Run | None:
+    """Return the run with the best validation accuracy; before all have run the first one, or without `guess` None."""
+    found = [record["valid"] for run in runs if (record := record_of(run)) is not None]
+    if len(found) < len(runs):
+        return runs[0] if guess else None
+    return runs[found.index(max(found))]
+
+
 def more_alphas(method: str) -> list[float]:
     """Return one more weight of a penalty, if all have run and the first or the last one is the best."""
-    values, found = ALPHAS[method], accuracy_by_alpha(method)
-    if method not in METHODS or not set(values) <= set(found):
+    return beyond(ALPHAS[method], accuracy_by_alpha(method)) if method in METHODS else []
+
+
+def beyond(alphas: Sequence[float], found: Mapping[float, float]) -> list[float]:
+    """Return one more weight, if all have an accuracy and that of the first or the last one is the best."""
+    if not set(alphas) <= set(found):
         return []
-    top = max(values, key=lambda alpha: found[alpha])
-    more = {values[0]: values[0] / BEYOND, values[-1]: values[-1] * BEYOND}
+    top = max(alphas, key=lambda alpha: found[alpha])
+    more = {alphas[0]: alphas[0] / BEYOND, alphas[-1]: alphas[-1] * BEYOND}
     return [round(more[top], 4)] if top in more else []
 
 
@@ -257,12 +348,23 @@ def estimate(run: Run) -> float:
         if one["run"]["mode"] == "finite_difference"
     ]
     for_image = float(np.median(seconds)) if seconds else SECONDS
-    return 1.1 * for_image * COSTS[run.method] * run.epochs * run.images
+    measured = HESSIAN_STEPS * run.batch / run.hessian_every if run.hessian_every else 0
+    return 1.1 * for_image * cost(run) * run.epochs * (run.images + measured)
+
+
+def cost(run: Run) -> float:
+    """Return the cost of a step, of a plain one in bfloat16."""
+    # A penalty is computed on some of the examples, in some of the steps.
+    share = 10 / run.every * min(PENALIZED / run.batch, 1) if run.method in (*METHODS, "GP_x") else 1
+    return (1 + (COSTS[run.method] - 1) * share) * (FLOAT32 if run.precision == "float32" else 1)
 
 
 def plan() -> list[tuple[Any, ...]]:
+    """The runs that have results: those of all seeds, or of the first ones of a group that is not complete."""
     base, chosen = Run("", epochs=STANDARD["epochs"], images=STANDARD["images"]), choice()
-    return [tuple(asdict(run).values()) for group in GROUPS for run in planned(group, base, chosen, SEEDS)]
+    seeds = {group: SEEDS_SO_FAR.get(group, SEEDS) for group in GROUPS}
+    runs = [run for group in GROUPS if seeds[group] for run in planned(group, base, chosen, seeds[group])]
+    return [tuple(asdict(run).values()) for run in runs]
 
 
 def print_plan(base: Run, seeds: int) -> None:
@@ -271,7 +373,7 @@ def print_plan(base: Run, seeds: int) -> None:
     chosen = replace(chosen, alphas=chosen.alphas or dict.fromkeys(ALPHAS, 0.1))
     print_head("| group | done | left | minutes on one thread |")
     for group in GROUPS:
-        runs = list(planned(group, base, chosen, seeds))
+        runs = list(planned(group, base, chosen, seeds, guess=True))
         left = [run for run in runs if not is_done(run)]
         print(f"| {group} | {len(runs) - len(left)} | {len(left)} | {sum(map(estimate, left)) / 60:.0f} |")
 

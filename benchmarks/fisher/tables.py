@@ -37,7 +37,19 @@ def tables(finished: Callable[[str], Records], rate: float | None) -> str:
         parts += [row(finished("row"), rate), long(finished("long"), rate), noise(finished("noise"), rate)]
         parts.append(when(finished("when"), finished("row"), rate))
         parts.append(equal_time(finished("equal_time"), finished("row"), rate))
-    return "\n\n".join("\n".join(part) for part in [*parts, alarm(finished("alarm"))] if part)
+    parts.append(alarm(finished("alarm")))
+    if rate is not None:
+        parts.append(hessian(finished("hessian"), rate))
+        low = {"plain, low rate": select(finished("hessian"), "plain", lower(rate, 1))}
+        low["FP, every 10 steps"] = select(finished("input"), "FP", lower(rate, 1))
+        gp_x = [run for run in finished("input") if run["run"]["method"] == "GP_x"]
+        parts.append(chosen("The gradient by the input (GP_x), in float32", gp_x, low))
+        parts.append(chosen("With flips and shifts, in float32", finished("augmented"), {}))
+        of_row = [run for run in finished("row") if run["run"]["mode"] == "finite_difference"]
+        small = {"batch 128 in bfloat16, plain": select(of_row, "plain", rate)}
+        parts.append(chosen("Batches of 1,280, in float32", finished("large"), small))
+        parts.append(chosen("FP at every step, in float32", finished("interval"), low))
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def spread(runs: Records, value: Callable[[Record], float], scale: float = 100.0) -> str:
@@ -196,6 +208,36 @@ def alarm(runs: Records) -> list[str]:
     n_rates, n_batches = (len({run["run"][field] for run in runs}) for field in ("rate", "batch"))
     title = f"The alarm in the first half of {n_rates} rates x {n_batches} batch sizes"
     return section(title, runs, ("runs", "compared to", "factor", *of_alarms), rows)
+
+
+def agreement(history: Sequence[Mapping[str, Any]]) -> float:
+    """Return the rank correlation of Tr(F) and Tr(H) over the epochs of a run."""
+    known = [row for row in history if "hessian" in row]
+    return float(spearmanr([row["fisher"][0] for row in known], [row["hessian"][0] for row in known]).statistic)
+
+
+def hessian(runs: Records, rate: float) -> list[str]:
+    """How well Tr(F) and Tr(H) of the same images agree along the training."""
+    settings = {"best rate": select(runs, "plain", rate), "low rate": select(runs, "plain", lower(rate, 1))}
+    rows = []
+    for name, group in settings.items():
+        ratios = [row["hessian"][0] / row["fisher"][0] for run in group for row in run["history"] if row.get("hessian")]
+        ratio = f"{np.median(ratios):.2f}" if ratios else "-"
+        rows.append((name, test_accuracy(group), spread(group, lambda run: agreement(run["history"]), 1), ratio))
+    columns = ("setting", "test %", "rank correlation", "Tr(H) / Tr(F), median")
+    return section("Tr(F) and Tr(H) along the training, in float32", runs, columns, rows)
+
+
+def chosen(title: str, runs: Records, beside: Mapping[str, Records]) -> list[str]:
+    """All settings of a group, from which the first seed chose those that have more, and the runs they compare to."""
+    settings = dict(beside)
+    for run in sorted(runs, key=lambda run: (run["run"]["method"] != "plain", run["run"]["rate"], run["run"]["alpha"])):
+        weight = f", alpha {run['run']['alpha']:g}" if run["run"]["alpha"] else ""
+        settings.setdefault(f"{run['run']['method']}, rate {run['run']['rate']:g}{weight}", []).append(run)
+    rows = [
+        (name, len(group), spread(group, lambda run: run["valid"]), *_cells(group)) for name, group in settings.items()
+    ]
+    return section(title, runs, ("setting", "seeds", "validation %", *COLUMNS[1:]), rows)
 
 
 def _alarm_cells(
