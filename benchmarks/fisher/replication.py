@@ -158,9 +158,8 @@ class Stages:
 
     setting: Mapping[str, Any]  # fields of all its runs
     penalty: Mapping[str, Any]  # fields of the penalized runs
-    rates: tuple[
-        int, ...
-    ] = ()  # of the plain runs, as steps above the best; without any, only the low rate is penalized
+    # Of the plain runs, as steps above the best one; without any, only the low rate is penalized.
+    rates: tuple[int, ...] = ()
     alphas: tuple[float, ...] = NEAR_ALPHAS
 
 
