@@ -101,6 +101,7 @@ COSTS |= {"GP_x": 1.22, "SAM": 2.0, "GNP": 2.0}  # of a plain step
 FLOAT32 = 6.4  # times the cost of a step in bfloat16, on a processor without instructions for that
 HESSIAN_STEPS = 75  # plain steps in the time of Tr(H)
 NEAR_ALPHAS = (0.00316, 0.01, 0.0316)  # of FP, around the best one at the low rate
+SMALL_ALPHAS = (0.00316, 0.01)  # of FP on half of the images
 INPUT_ALPHAS = (10.0, 100.0, 1000.0)  # of GP_x, as in the paper
 PART = 2  # of the images, one in so many, in float32
 SEEDS = 3
@@ -214,8 +215,7 @@ def _in_float32(group: str, base: Run, chosen: Choice, seeds: int, guess: bool) 
         yield from (replace(one, seed=seed) for seed in range(seeds) for one in settings)
         return
     if group == "input":  # FP beside it; the plain runs are those of `hessian`
-        fp = replace(low, method="FP", alpha=chosen.alphas.get("FP", NEAR_ALPHAS[1]))
-        yield from (replace(fp, seed=seed) for seed in range(seeds))
+        yield from _with_best_alpha(replace(low, method="FP"), SMALL_ALPHAS, seeds, guess)
     stages = STAGES[group]
     start, settings = replace(low, **stages.setting), []
     if stages.rates:
@@ -226,13 +226,18 @@ def _in_float32(group: str, base: Run, chosen: Choice, seeds: int, guess: bool) 
         if not settings:
             return
         start = settings[0]
-    penalized = {alpha: replace(start, **stages.penalty, alpha=alpha) for alpha in stages.alphas}
-    found = {alpha: record["valid"] for alpha, one in penalized.items() if (record := record_of(one)) is not None}
-    penalized |= {alpha: replace(start, **stages.penalty, alpha=alpha) for alpha in beyond(stages.alphas, found)}
-    candidates = [penalized[alpha] for alpha in sorted(penalized)]
+    yield from _with_best_alpha(replace(start, **stages.penalty), stages.alphas, seeds, guess, settings)
+
+
+def _with_best_alpha(
+    start: Run, alphas: Sequence[float], seeds: int, guess: bool, beside: Sequence[Run] = ()
+) -> Iterator[Run]:
+    """Yield a penalized run with each alpha, then the other seeds of the best one and of the runs beside it."""
+    found = {alpha: record["valid"] for alpha in alphas if (record := record_of(replace(start, alpha=alpha)))}
+    candidates = [replace(start, alpha=alpha) for alpha in sorted({*alphas, *beyond(alphas, found)})]
     yield from candidates
     if (top := best_of(candidates, guess)) is not None:
-        yield from (replace(one, seed=seed) for seed in range(1, seeds) for one in (*settings, top))
+        yield from (replace(one, seed=seed) for seed in range(1, seeds) for one in (*beside, top))
 
 
 def record_of(run: Run) -> dict[str, Any] | None:

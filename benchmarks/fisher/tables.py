@@ -41,14 +41,15 @@ def tables(finished: Callable[[str], Records], rate: float | None) -> str:
     if rate is not None:
         parts.append(hessian(finished("hessian"), rate))
         low = {"plain, low rate": select(finished("hessian"), "plain", lower(rate, 1))}
-        low["FP, every 10 steps"] = select(finished("input"), "FP", lower(rate, 1))
-        gp_x = [run for run in finished("input") if run["run"]["method"] == "GP_x"]
-        parts.append(chosen("The gradient by the input (GP_x), in float32", gp_x, low))
+        parts.append(chosen("FP and the gradient by the input (GP_x), in float32", finished("input"), low))
         parts.append(chosen("With flips and shifts, in float32", finished("augmented"), {}))
         of_row = [run for run in finished("row") if run["run"]["mode"] == "finite_difference"]
         small = {"batch 128 in bfloat16, plain": select(of_row, "plain", rate)}
         parts.append(chosen("Batches of 1,280, in float32", finished("large"), small))
-        parts.append(chosen("FP at every step, in float32", finished("interval"), low))
+        fp = [run for run in finished("input") if run["run"]["method"] == "FP"]
+        best = max((run["valid"], run["run"]["alpha"]) for run in fp)[1] if fp else math.nan
+        tenth = {"FP, every 10 steps": [run for run in fp if run["run"]["alpha"] == best]}
+        parts.append(chosen("FP at every step, in float32", finished("interval"), low | tenth))
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
