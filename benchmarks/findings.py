@@ -376,7 +376,8 @@ def along_training() -> Measured | None:
     if not rows:
         return None
     minutes = sum(row["seconds"] for row in rows) / 60
-    return Measured(over_seeds([agreement(row["history"]) for row in rows]), "runs", minutes, one_seed=len(rows) == 1)
+    is_one = len({row["run.seed"] for row in rows}) == 1
+    return Measured(over_seeds([agreement(row["history"]) for row in rows]), "runs", minutes, one_seed=is_one)
 
 
 def correlated(value: Callable[[Row], float]) -> Measured:
