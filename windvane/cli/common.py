@@ -266,14 +266,14 @@ def read_like(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return read_frame(file, [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)])
 
 
-def warn_of_missing_labels(file: Path, frame: pd.DataFrame, named: dict[str, list[str]]) -> None:
-    """Warn of words such as None in columns of labels (option -> names): they are read as missing."""
+def warn_of_missing_labels(file: Path, frame: pd.DataFrame, named: Mapping[str, str | list[str] | None]) -> None:
+    """Warn of words such as None in columns of labels (option -> their names): they are read as missing."""
     import pandas as pd
 
     from windvane.data.files import missing_words
 
     for option, names in named.items():
-        for name in names:
+        for name in _listed(names):
             values = frame[name]
             if pd.api.types.is_numeric_dtype(values.dtype) or not values.isna().any():
                 continue

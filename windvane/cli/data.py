@@ -54,7 +54,7 @@ def describe(
     check_roles({"--target": target}, {"--ignore": ignore, "--id": id_column, **forms})
     frame = read_frame(table)
     X, columns = take_columns(frame, {"--target": target})
-    warn_of_missing_labels(table, frame, {"--target": [] if target is None else [target]})
+    warn_of_missing_labels(table, frame, {"--target": target})
     other = None if test is None else read_like(test, X)
     if other is not None and target in other.columns:
         other = other.drop(columns=[target])

@@ -170,7 +170,7 @@ def fit(
     for option, names in of_lags.items():
         for name in names or ():
             check_column(option, name, table)
-    warn_of_missing_labels(train, table, {"--target": target, "--groups": [] if groups is None else [groups]})
+    warn_of_missing_labels(train, table, {"--target": target, "--groups": groups})
     X_test: pd.DataFrame | None = None
     y_test: Any = None
     if test is not None:
